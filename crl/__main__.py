@@ -1,0 +1,6 @@
+"""``python -m crl``."""
+
+from crl.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Names that a user types → the objects that they stand for.
+
+Built-in entries are written here as ``"module:object"``, so that listing names imports nothing.
+Other packages add theirs through the entry points ``crl.streams``, ``crl.agents`` and
+``crl.methods``; a built-in name cannot be taken over.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import entry_points
+from typing import Any
+
+from crl.errors import UserError, unknown
+
+
+class Registry:
+    """A table of names of one kind.
+
+    Args:
+        kind: What the names stand for, in the singular; used in error messages.
+        builtin: Name → ``"module:object"``.
+    """
+
+    def __init__(self, kind: str, builtin: dict[str, str]) -> None:
+        self.kind = kind
+        self._targets = dict(builtin)
+        self._plugins_read = False
+
+    def _read_plugins(self) -> None:
+        if not self._plugins_read:
+            self._plugins_read = True
+            for point in entry_points(group=f"crl.{self.kind}s"):
+                self._targets.setdefault(point.name, point.value)
+
+    def names(self) -> list[str]:
+        """All names, built-in ones first, in the order of registration."""
+        self._read_plugins()
+        return list(self._targets)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names()
+
+    def add(self, name: str, target: str) -> None:
+        """Registers ``"module:object"`` under a new name, in this process."""
+        if name in self:
+            raise UserError(f"{self.kind} {name!r} exists already; choose another name")
+        self._targets[name] = target
+
+    def load(self, name: str) -> Any:
+        """The object that ``name`` stands for; ``UserError`` for a name that does not exist."""
+        self._read_plugins()
+        if name not in self._targets:
+            raise unknown(self.kind, name, self._targets, f"type 'crl list {self.kind}s'")
+        target = self._targets[name]
+        module, _, attribute = target.partition(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise UserError(f"{self.kind} {name!r} cannot be loaded from {target!r}: "
+                            f"{error}") from error
+
+
+_CW = "crl.envs.continual_world:make_stream"
+streams = Registry(
+    "stream",
+    dict.fromkeys(("quick3", "cw10", "cw20", *(f"cw-t{i}" for i in range(1, 9))), _CW),
+)
+agents = Registry("agent", {"sac": "crl.agents.sac:SAC"})
+methods = Registry(
+    "method",
+    {
+        "ewc": "crl.methods.ewc:EWC",
+        "packnet": "crl.methods.packnet:PackNet",
+        "clonex": "crl.methods.clonex:ClonEx",
+    },
+)
