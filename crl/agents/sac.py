@@ -1,0 +1,445 @@
+"""Soft actor-critic for streams of tasks.
+
+Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications", as used by Continual World
+(Wołczyk et al. 2021): one head per task on a common trunk, a temperature per task, and a choice of
+what is reset when the task changes. Losses are taken at the same weights and all networks step
+together, so that a method sees one consistent gradient of all parts.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from crl import seeding
+from crl.agent import BoolArray, FloatArray, Policy, PolicySpec, State, Step, Tree
+from crl.config import require
+from crl.errors import UserError
+from crl.methods.base import Gaussian, Method, Methods, Part, Parts
+from crl.nn import state as trees
+from crl.nn.distributions import tanh_gaussian
+from crl.nn.layers import Heads, Trunk
+from crl.replay import Batch, Replay
+from crl.stream import Task, TaskStream, space_bounds
+
+LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
+
+
+@dataclass(frozen=True)
+class SACConfig:
+    """Settings of :class:`SAC`. Defaults are chosen to learn on two CPU cores.
+
+    Attributes:
+        hidden: Widths of the hidden layers, actor and critics alike.
+        layer_norm: Layer normalisation before each activation.
+        multi_head: One head per task; else one for all.
+        learning_rate: Adam's, for actor, critics and temperature.
+        gamma: Discount per environment step.
+        polyak: Share of the old target network kept per gradient step.
+        batch_size: Transitions per gradient step.
+        replay_size: Transitions kept.
+        update_to_data: Gradient steps per environment step.
+        n_step: Steps of the return that critics are trained on.
+        reward_scale: Factor on every reward.
+        start_steps: Steps at a task's start that explore as ``explore`` says.
+        update_after: Steps at a task's start before the first gradient step.
+        explore: How the first ``start_steps`` of a task act: ``"uniform"`` at random; with the
+            ``"current"`` task's head; with the ``"previous"`` task's; or ``"best_return"``: every
+            earlier head for one episode, then the best (ClonEx-SAC, Wołczyk et al. 2022).
+        initial_temperature: α at a task's first step.
+        target_entropy: Per action dimension; the temperature is learned to hold it.
+        reset: What begins anew at each task: ``"replay"``, ``"optimizer"`` (moments to zero),
+            ``"critic"``, ``"actor"`` (weights re-drawn).
+    """
+
+    hidden: tuple[int, ...] = (128, 128)
+    layer_norm: bool = True
+    multi_head: bool = True
+    learning_rate: float = 1e-3
+    gamma: float = 0.99
+    polyak: float = 0.995
+    batch_size: int = 128
+    replay_size: int = 1_000_000
+    update_to_data: float = 1.0
+    n_step: int = 3
+    reward_scale: float = 0.1
+    start_steps: int = 1_000
+    update_after: int = 1_000
+    explore: Literal["uniform", "current", "previous", "best_return"] = "uniform"
+    initial_temperature: float = 0.1
+    target_entropy: float = -1.0
+    reset: tuple[str, ...] = ("replay", "optimizer")
+
+    def __post_init__(self) -> None:
+        require(bool(self.hidden) and min(self.hidden) > 0, "hidden must be widths above 0")
+        for name in ("learning_rate", "initial_temperature", "batch_size", "replay_size",
+                     "update_to_data", "n_step", "reward_scale"):
+            require(getattr(self, name) > 0, f"{name} must be above 0, got {getattr(self, name)}")
+        for name in ("gamma", "polyak"):
+            require(0 <= getattr(self, name) <= 1,
+                    f"{name} must be between 0 and 1, got {getattr(self, name)}")
+        for name in ("start_steps", "update_after"):
+            require(getattr(self, name) >= 0,
+                    f"{name} must not be negative, got {getattr(self, name)}")
+        for item in self.reset:
+            require(item in ("replay", "optimizer", "critic", "actor"),
+                    f"reset can name replay, optimizer, critic, actor; got {item!r}")
+
+
+class Actor(nn.Module):
+    """Observation → mean and log standard deviation of a Gaussian that tanh squashes."""
+
+    def __init__(self, obs: int, action: int, heads: int, settings: SACConfig,
+                 generator: torch.Generator) -> None:
+        super().__init__()
+        self.trunk = Trunk(obs, settings.hidden, generator, layer_norm=settings.layer_norm)
+        self.heads = Heads(self.trunk.size_out, 2 * action, heads, generator)
+
+    def forward(self, obs: Tensor, head: int | Tensor) -> tuple[Tensor, Tensor]:
+        """[B, obs] → two tensors [B, act]."""
+        mean, log_std = self.heads(self.trunk(obs), head).chunk(2, dim=-1)
+        return mean, log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
+
+
+class Critics(nn.Module):
+    """Twin action values, both in one batched product."""
+
+    def __init__(self, obs: int, action: int, heads: int, settings: SACConfig,
+                 generator: torch.Generator) -> None:
+        super().__init__()
+        self.trunk = Trunk(obs + action, settings.hidden, generator, ensemble=2,
+                           layer_norm=settings.layer_norm)
+        self.heads = Heads(self.trunk.size_out, 1, heads, generator, ensemble=2)
+
+    def forward(self, obs: Tensor, action: Tensor, head: int | Tensor) -> Tensor:
+        """[B, obs], [B, act] → [2, B]."""
+        values: Tensor = self.heads(self.trunk(torch.cat((obs, action), -1)), head)
+        return values.squeeze(-1)
+
+
+class SAC:
+    """Soft actor-critic; see the module's docstring and :class:`SACConfig`.
+
+    Args:
+        stream: Gives the spaces and the number of heads.
+        settings: The configuration.
+        seed: Seed of initial weights and of all draws.
+        device: Where networks and batches live.
+    """
+
+    name = "sac"
+    Config = SACConfig
+
+    def __init__(self, stream: TaskStream, settings: SACConfig, seed: int = 0,
+                 device: str = "cpu") -> None:
+        self.config = settings
+        self._stream = stream
+        self.device = check_device(device)
+        self.methods = Methods()
+        self._observation_bounds = space_bounds(stream.observation_space)
+        self._action_bounds = space_bounds(stream.action_space)
+        self._multi_head = settings.multi_head and stream.boundaries == "known"
+        obs, act = len(self._observation_bounds[0]), len(self._action_bounds[0])
+        heads = stream.heads if self._multi_head else 1
+        self._target_entropy = settings.target_entropy * act
+
+        self._rng = seeding.generator(seed, "agent", "numpy")
+        self._generator = torch.Generator(self.device)
+        self._generator.manual_seed(seeding.integer(seed, "agent", "torch"))
+        initial = torch.Generator().manual_seed(seeding.integer(seed, "agent", "weights"))
+        self._new_actor = partial(Actor, obs, act, heads, settings, initial)
+        self._new_critics = partial(Critics, obs, act, heads, settings, initial)
+        self.actor = self._new_actor().to(self.device)
+        self.critics = self._new_critics().to(self.device)
+        self.target_critics = copy.deepcopy(self.critics).requires_grad_(False)
+        start = torch.tensor(float(np.log(settings.initial_temperature)))
+        self.log_temperatures = nn.ParameterList(
+            nn.Parameter(start.clone()) for _ in range(heads)).to(self.device)
+        self._weights_generator = initial
+
+        adam = partial(torch.optim.Adam, lr=settings.learning_rate, fused=True)
+        self.parts: Parts = {
+            "actor": Part.of("actor", self.actor, adam(self.actor.parameters()),
+                             self._actor_outputs, gaussian=True),
+            "critic": Part.of("critic", self.critics, adam(self.critics.parameters()),
+                              self._critic_outputs, gaussian=False),
+        }
+        self._temperature_optimizer = adam(self.log_temperatures.parameters())
+        self._optimizers = [*(p.optimizer for p in self.parts.values()),
+                            self._temperature_optimizer]
+        self.replay = Replay(settings.replay_size, obs, act, n_step=settings.n_step,
+                             gamma=settings.gamma, device=self.device)
+        self.head = 0
+        self.gradient_steps = 0
+        self._task_steps = 0
+        self._updates_due = 0.0
+        self._tasks_begun = 0
+        self._last_action = np.zeros(act, np.float32)
+        self._tried: list[float] = []  # best_return: the return of each earlier head's episode
+        self._known_heads: list[int] = []
+
+    # ---- the Agent contract ----
+
+    def attach(self, methods: Sequence[Method]) -> None:
+        self.methods = Methods(methods)
+        self.methods.attach(self.parts, self._stream)
+
+    def begin_task(self, task: Task) -> None:
+        self.methods.begin_task(task, self.parts)
+        self.head = self._head_of(task)
+        self._task_steps = 0
+        self._updates_due = 0.0
+        self._tried = []
+        if self._tasks_begun > 0:
+            self._reset_for_new_task()
+        self._tasks_begun += 1
+
+    def end_task(self, task: Task) -> None:
+        self.methods.end_task(task, self)
+        if self.head not in self._known_heads:
+            self._known_heads.append(self.head)
+
+    def act(self, obs: FloatArray, first: BoolArray) -> FloatArray:
+        exploring = self._task_steps < self.config.start_steps
+        head = self._exploring_head(bool(first[0])) if exploring else self.head
+        if head is None:
+            shape = (len(obs), len(self._last_action))
+            action: FloatArray = self._rng.uniform(-1, 1, shape).astype(np.float32)
+        else:
+            with torch.inference_mode():
+                batch = torch.empty(obs.shape)
+                batch.numpy()[:] = obs
+                mean, log_std = self.actor(batch.to(self.device), head)
+                sample, _ = tanh_gaussian(mean, log_std, self._noise(mean))
+            action = sample.cpu().numpy()
+        self._last_action = action[0]
+        return scale_action(action, self._action_bounds)
+
+    def observe(self, step: Step) -> None:
+        if len(step.reward) != 1:
+            raise NotImplementedError("SAC learns from one environment at a time")
+        if self.config.explore == "best_return" and self._task_steps < self.config.start_steps:
+            if step.first[0]:
+                self._tried.append(0.0)
+            self._tried[-1] += float(step.reward[0])
+        self.replay.add(step, self._last_action, self.head)
+        self._task_steps += 1
+        if self._task_steps > self.config.update_after:
+            self._updates_due += self.config.update_to_data
+
+    def update(self) -> dict[str, float]:
+        scalars: dict[str, float] = {}
+        while self._updates_due >= 1:
+            self._updates_due -= 1
+            losses = self._gradient_step()
+            if self.gradient_steps % 500 == 0:
+                scalars = {name: float(value.detach()) for name, value in losses.items()}
+        return scalars
+
+    def learn(self, steps: int) -> None:
+        for _ in range(steps):
+            self._gradient_step()
+
+    def policy(self, task: Task) -> SACPolicy:
+        actor = copy.deepcopy(self.actor)
+        parameters = self.methods.deployed(self.parts["actor"], task)
+        with torch.no_grad():
+            for name, parameter in actor.named_parameters():
+                parameter.copy_(parameters[name])
+        spec = PolicySpec(task.name, *self._observation_bounds, *self._action_bounds)
+        return SACPolicy(spec, actor.cpu(), self._head_of(task))
+
+    def state_dict(self) -> Tree:
+        return {
+            "actor": trees.tensors_to_tree(dict(self.actor.named_parameters())),
+            "critics": trees.tensors_to_tree(dict(self.critics.named_parameters())),
+            "target_critics": trees.tensors_to_tree(dict(self.target_critics.named_parameters())),
+            "temperatures": trees.tensors_to_tree(dict(self.log_temperatures.named_parameters())),
+            "optimizers": [trees.optimizer_to_tree(o) for o in self._optimizers],
+            "replay": self.replay.state_dict(),
+            "methods": self.methods.state_dict(),
+            "numpy": seeding.generator_state(self._rng),
+            "torch": trees.generator_to_tree(self._generator),
+            "weights": trees.generator_to_tree(self._weights_generator),
+            "counters": {
+                "head": self.head, "gradient_steps": self.gradient_steps,
+                "task_steps": self._task_steps, "updates_due": self._updates_due,
+                "tasks_begun": self._tasks_begun, "tried": self._tried,
+                "known_heads": self._known_heads,
+            },
+        }
+
+    def load_state_dict(self, tree: Tree) -> None:
+        trees.load_parameters(self.actor, tree["actor"])
+        trees.load_parameters(self.critics, tree["critics"])
+        trees.load_parameters(self.target_critics, tree["target_critics"])
+        trees.load_parameters(self.log_temperatures, tree["temperatures"])
+        for optimizer, moments in zip(self._optimizers, tree["optimizers"], strict=True):
+            trees.load_optimizer(optimizer, moments)
+        self.replay.load_state_dict(tree["replay"])
+        self.methods.load_state_dict(tree["methods"])
+        seeding.restore_generator(self._rng, tree["numpy"])
+        trees.load_generator(self._generator, tree["torch"])
+        trees.load_generator(self._weights_generator, tree["weights"])
+        counters = tree["counters"]
+        self.head, self.gradient_steps = counters["head"], counters["gradient_steps"]
+        self._task_steps, self._updates_due = counters["task_steps"], counters["updates_due"]
+        self._tasks_begun = counters["tasks_begun"]
+        self._tried, self._known_heads = list(counters["tried"]), list(counters["known_heads"])
+
+    # ---- learning ----
+
+    def losses(self, batch: Batch, noise: Tensor, next_noise: Tensor) -> dict[str, Tensor]:
+        """The three losses on a batch, each reaching its own network only.
+
+        Args:
+            batch: B transitions.
+            noise, next_noise: Standard normal draws [B, act] for the actions at ``obs`` and
+                ``next_obs``.
+
+        Returns:
+            ``critic``: ½ Σ over both critics of the mean squared error to the soft target;
+            ``actor``: mean of α log π − min Q; ``temperature``: −mean of log α (log π + target).
+        """
+        log_alpha = self._log_temperature(batch.head)
+        alpha = log_alpha.detach().exp()
+        with torch.no_grad():
+            mean, log_std = self.actor(batch.next_obs, batch.head)
+            next_action, next_log_prob = tanh_gaussian(mean, log_std, next_noise)
+            next_q = self.target_critics(batch.next_obs, next_action, batch.head).amin(0)
+            target = (self.config.reward_scale * batch.reward
+                      + batch.discount * (next_q - alpha * next_log_prob))
+        q = self.critics(batch.obs, batch.action, batch.head)
+        critic_loss = 0.5 * (q - target).square().mean(-1).sum()
+
+        mean, log_std = self.actor(batch.obs, batch.head)
+        action, log_prob = tanh_gaussian(mean, log_std, noise)
+        with trees.frozen(self.critics):
+            value = self.critics(batch.obs, action, batch.head).amin(0)
+        actor_loss = (alpha * log_prob - value).mean()
+        surplus = log_prob.detach() + self._target_entropy
+        return {"critic": critic_loss, "actor": actor_loss,
+                "temperature": -(log_alpha * surplus).mean()}
+
+    def _gradient_step(self) -> dict[str, Tensor]:
+        batch = self.replay.sample(self.config.batch_size, self._rng)
+        losses = self.losses(batch, self._noise(batch.action), self._noise(batch.action))
+        total = losses["critic"] + losses["actor"] + losses["temperature"]
+        for part in self.parts.values():
+            total = total + self.methods.loss(part, batch)
+        for optimizer in self._optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(total)
+        self.methods.gradients(self.parts)
+        for optimizer in self._optimizers:
+            optimizer.step()
+        self.methods.updated(self.parts)
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.target_critics.parameters()),
+                                 list(self.critics.parameters()), 1 - self.config.polyak)
+        self.gradient_steps += 1
+        return losses
+
+    def _log_temperature(self, head: int | Tensor) -> Tensor:
+        if isinstance(head, Tensor):
+            return torch.stack(list(self.log_temperatures))[head]
+        log_temperature: Tensor = self.log_temperatures[head]
+        return log_temperature
+
+    def _noise(self, like: Tensor) -> Tensor:
+        return torch.randn(like.shape, generator=self._generator, device=self.device)
+
+    def _actor_outputs(self, batch: Batch, parameters: dict[str, Tensor] | None = None) -> Gaussian:
+        mean, log_std = functional_call(self.actor, parameters or {}, (batch.obs, batch.head))
+        return Gaussian(mean, log_std.exp())
+
+    def _critic_outputs(self, batch: Batch, parameters: dict[str, Tensor] | None = None) -> Tensor:
+        arguments = (batch.obs, batch.action, batch.head)
+        values: Tensor = functional_call(self.critics, parameters or {}, arguments)
+        return values.T
+
+    # ---- tasks ----
+
+    def _head_of(self, task: Task) -> int:
+        return task.head if self._multi_head else 0
+
+    def _exploring_head(self, first: bool) -> int | None:
+        """The head that explores now, None for uniform actions."""
+        mode = self.config.explore
+        if mode == "current":
+            return self.head
+        if mode == "uniform" or not self._known_heads:
+            return None
+        if mode == "previous":
+            return self._known_heads[-1]
+        episode = len(self._tried) - (0 if first else 1)
+        if episode < len(self._known_heads):
+            return self._known_heads[episode]
+        best = int(np.argmax(self._tried[: len(self._known_heads)]))
+        return self._known_heads[best]
+
+    def _reset_for_new_task(self) -> None:
+        reset = self.config.reset
+        if "replay" in reset:
+            self.replay.clear()
+        if "actor" in reset:
+            trees.copy_parameters(self._new_actor(), self.actor)
+        if "critic" in reset:
+            trees.copy_parameters(self._new_critics(), self.critics)
+            trees.copy_parameters(self.critics, self.target_critics)
+        if "optimizer" in reset:
+            for optimizer in self._optimizers:
+                optimizer.state.clear()
+
+
+class SACPolicy(Policy):
+    """A frozen actor with one of its heads."""
+
+    def __init__(self, spec: PolicySpec, actor: Actor, head: int) -> None:
+        self.spec = spec
+        self.actor = actor.requires_grad_(False)
+        self.head = head
+        self._generator = torch.Generator()
+        self.seed(0)
+
+    def seed(self, seed: int) -> None:
+        self._generator.manual_seed(seed)
+
+    def step(self, obs: FloatArray, state: State, first: BoolArray,
+             deterministic: bool = True) -> tuple[FloatArray, State]:
+        with torch.inference_mode():
+            batch = torch.empty(obs.shape)
+            batch.numpy()[:] = obs
+            mean, log_std = self.actor(batch, self.head)
+            if not deterministic:
+                mean = mean + log_std.exp() * torch.randn(mean.shape, generator=self._generator)
+            action = mean.tanh().numpy()
+        return scale_action(action, (self.spec.action_low, self.spec.action_high)), state
+
+
+def scale_action(action: FloatArray, bounds: tuple[FloatArray, FloatArray]) -> FloatArray:
+    """Actions in [-1, 1] → the environment's bounds."""
+    low, high = bounds
+    scaled: FloatArray = np.clip(low + (action + 1) * ((high - low) / 2), low, high)
+    return scaled
+
+
+def check_device(device: Any) -> str:
+    """``device`` if torch can compute on it here, else a ``UserError``."""
+    try:
+        kind = torch.device(device).type
+    except (RuntimeError, TypeError):
+        raise UserError(f"unknown device {device!r}; type cpu, cuda or cuda:1") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UserError("device 'cuda' is not available on this machine; type --device cpu")
+    if kind not in ("cpu", "cuda"):
+        raise UserError(f"device {device!r} is not supported; type cpu, cuda or cuda:1")
+    return str(device)

@@ -1,0 +1,144 @@
+"""Replay: what an off-policy agent has seen of late, sampled in batches."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crl.agent import Step, Tree
+
+
+class Batch(NamedTuple):
+    """B transitions of up to n steps, as tensors on the agent's device.
+
+    ``reward`` is Σ γᵏ r over the steps taken and ``discount`` is γⁿ, or 0 where the episode ended
+    for good on the way: the target is ``reward + discount · V(next_obs)``.
+    """
+
+    obs: Tensor       # [B, obs]
+    action: Tensor    # [B, act], scaled to [-1, 1]
+    reward: Tensor    # [B]
+    next_obs: Tensor  # [B, obs]
+    discount: Tensor  # [B]
+    head: Tensor | int  # [B] int64, or one int when all are of the same head
+
+
+class Replay:
+    """First in, first out; uniform sampling with replacement; n-step returns.
+
+    Args:
+        capacity: Transitions kept.
+        obs_size, action_size: Widths of the vectors.
+        n_step: Steps of the return; cut at the end of an episode, and at the newest transition.
+        gamma: Discount per step.
+        device: Where batches go.
+
+    Transitions of one environment must arrive in order.
+    """
+
+    def __init__(self, capacity: int, obs_size: int, action_size: int, *, n_step: int = 1,
+                 gamma: float = 0.99, device: str = "cpu") -> None:
+        self.capacity = capacity
+        self.n_step = n_step
+        self.gamma = gamma
+        self.device = device
+        self._columns = {
+            # np.empty: the pages of a large buffer are only taken as they are written.
+            "obs": np.empty((capacity, obs_size), np.float32),
+            "action": np.empty((capacity, action_size), np.float32),
+            "reward": np.empty(capacity, np.float32),
+            "next_obs": np.empty((capacity, obs_size), np.float32),
+            "terminated": np.empty(capacity, np.bool_),
+            "last": np.empty(capacity, np.bool_),  # terminated or truncated: no n-step past it
+            "head": np.empty(capacity, np.int64),
+        }
+        self.clear()
+
+    def __len__(self) -> int:
+        return self._size
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        self._size = 0
+        self._next = 0
+
+    def add(self, step: Step, action: np.ndarray, head: int) -> None:
+        """Stores one step of one environment.
+
+        Args:
+            step: A step with N = 1.
+            action: [act], scaled to [-1, 1].
+            head: Head of the task that the step is from.
+        """
+        i, columns = self._next, self._columns
+        columns["obs"][i] = step.obs[0]
+        columns["action"][i] = action
+        columns["reward"][i] = step.reward[0]
+        columns["next_obs"][i] = step.next_obs[0]
+        columns["terminated"][i] = step.terminated[0]
+        columns["last"][i] = step.terminated[0] or step.truncated[0]
+        columns["head"][i] = head
+        self._next = (i + 1) % self.capacity
+        self._size = min(self._size + 1, self.capacity)
+
+    def sample(self, batch_size: int, rng: np.random.Generator) -> Batch:
+        """Draws ``batch_size`` transitions uniformly with replacement."""
+        if self._size == 0:
+            raise ValueError("cannot sample from an empty replay")
+        start = rng.integers(self._size, size=batch_size)
+        reward, end, discount = self._returns(start)
+        head = self._columns["head"][start]
+        same = bool((head == head[0]).all())
+        return Batch(
+            self._gather("obs", start),
+            self._gather("action", start),
+            self._tensor(reward),
+            self._gather("next_obs", end),
+            self._tensor(discount),
+            int(head[0]) if same else torch.from_numpy(head).to(self.device),
+        )
+
+    def _returns(self, start: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Sum of discounted rewards from ``start``, where it ends, and the discount of its end."""
+        columns = self._columns
+        reward = columns["reward"][start].copy()
+        end = start.copy()
+        discount = np.full(len(start), self.gamma, np.float32)
+        newest = (self._next - 1) % self.capacity
+        for _ in range(self.n_step - 1):
+            going = ~columns["last"][end] & (end != newest)
+            following = (end + 1) % self.capacity
+            reward += np.where(going, discount * columns["reward"][following], 0).astype(np.float32)
+            end = np.where(going, following, end)
+            discount = np.where(going, discount * np.float32(self.gamma), discount)
+        return reward, end, np.where(columns["terminated"][end], np.float32(0), discount)
+
+    def _gather(self, name: str, index: np.ndarray) -> Tensor:
+        # Into memory that torch allocated: always aligned alike, so that matrix products of equal
+        # numbers are equal to the last bit in every process (a resumed run depends on it).
+        column = self._columns[name]
+        out = torch.empty((len(index), column.shape[1]))
+        np.take(column, index, axis=0, out=out.numpy(), mode="clip")
+        return out.to(self.device)
+
+    def _tensor(self, values: np.ndarray) -> Tensor:
+        out = torch.empty(values.shape)
+        out.numpy()[:] = values
+        return out.to(self.device)
+
+    def state_dict(self) -> Tree:
+        """The transitions held, in storage order."""
+        return {
+            "next": self._next,
+            "columns": {name: column[: self._size] for name, column in self._columns.items()},
+        }
+
+    def load_state_dict(self, tree: Tree) -> None:
+        """Puts back what :meth:`state_dict` gave."""
+        self._size = len(tree["columns"]["reward"])
+        self._next = tree["next"]
+        for name, column in self._columns.items():
+            column[: self._size] = tree["columns"][name]

@@ -1,0 +1,48 @@
+"""A tiny stream for tests: a point in the plane that must go to a corner of its own per task."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from crl.stream import Task, TaskStream
+
+HORIZON = 25
+CORNERS = ((1.0, 1.0), (-1.0, 1.0), (1.0, -1.0), (-1.0, -1.0))
+
+
+class Corner(gymnasium.Env[Any, Any]):
+    """Position (2) and a constant 1; moves of up to 0.2; reward is minus the distance."""
+
+    observation_space = gymnasium.spaces.Box(-2, 2, (3,), np.float32)
+    action_space = gymnasium.spaces.Box(-0.2, 0.2, (2,), np.float32)
+
+    def __init__(self, corner: int, render_mode: str | None = None) -> None:
+        self.goal = np.array(CORNERS[corner])
+
+    def _obs(self) -> np.ndarray:
+        return np.array([*self.position, 1.0], np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.position = self.np_random.uniform(-0.5, 0.5, 2)
+        self.steps = 0
+        return self._obs(), {}
+
+    def step(self, action: np.ndarray) -> Any:
+        self.position = np.clip(self.position + action, -2, 2)
+        self.steps += 1
+        distance = float(np.linalg.norm(self.position - self.goal))
+        info = {"success": distance < 0.2}
+        return self._obs(), -distance, False, self.steps >= HORIZON, info
+
+
+def corners(tasks: int = 3, steps: int = 1000, boundaries: Any = "known") -> TaskStream:
+    """A stream of ``tasks`` corners."""
+    return TaskStream(
+        [Task(f"corner-{i}", partial(Corner, i), steps, i) for i in range(tasks)],
+        name="corners", boundaries=boundaries,
+    )
