@@ -1,0 +1,113 @@
+"""Behaviour cloning of old tasks: the policy must go on doing what it did where it did it.
+
+The cloning half of ClonEx-SAC (Wołczyk et al. 2022, "Disentangling Transfer in Continual
+Reinforcement Learning"). Its other half, exploring with the best old policy, is a setting of the
+agent: ``agent.explore=best_return``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from crl import seeding
+from crl.agent import Tree
+from crl.config import require
+from crl.methods.base import Gaussian, Learner, Method, Part, Parts, require_parts
+from crl.nn.distributions import gaussian_kl
+from crl.nn.state import tensors_to_tree, tree_to_tensors
+from crl.replay import Batch
+from crl.stream import Task, TaskStream
+
+
+class ClonEx(Method):
+    """Adds c · KL(stored ‖ current) on states of the finished tasks.
+
+    When a task ends, states are drawn from its replay and stored with the mean and standard
+    deviation that the policy gives there. The release halves the sum of this and SAC's gradient;
+    Adam does not notice, so here they are added.
+    """
+
+    name = "clonex"
+    paper = "Wołczyk et al. 2022"
+    needs = ("boundaries", "replay")
+
+    @dataclass(frozen=True)
+    class Config:
+        """Settings of :class:`ClonEx`.
+
+        Attributes:
+            part: The part to clone; its outputs must be Gaussian.
+            coefficient: Weight of the KL; published: 100.
+            samples_per_task: States stored per finished task; published: 10k.
+            batch_size: States per gradient step, over all finished tasks.
+            clip_norm: Clips the part's gradient to this norm; None: no clipping. Published: 0.1.
+        """
+
+        part: str = "actor"
+        coefficient: float = 100.0
+        samples_per_task: int = 10_000
+        batch_size: int = 128
+        clip_norm: float | None = 0.1
+
+        def __post_init__(self) -> None:
+            require(self.coefficient >= 0, "coefficient must not be negative")
+            require(self.samples_per_task > 0 and self.batch_size > 0,
+                    "samples_per_task and batch_size must be above 0")
+            require(self.clip_norm is None or self.clip_norm > 0, "clip_norm must be above 0")
+
+    config: Config
+
+    def attach(self, parts: Parts, stream: TaskStream) -> None:
+        require_parts(self.name, [self.config.part], parts)
+        require(parts[self.config.part].gaussian, "method 'clonex' clones a part with Gaussian "
+                f"outputs; {self.config.part!r} gives point predictions, type clonex.part=actor")
+        self._rng = seeding.generator(self.seed, "clonex")
+        self._memory: dict[str, Tensor] = {}  # obs, head, mean, std: [stored, …]
+
+    def loss(self, part: Part, batch: Batch) -> Tensor | None:
+        if part.name != self.config.part or not self._memory:
+            return None
+        return self.config.coefficient * self.divergence(part)
+
+    def divergence(self, part: Part) -> Tensor:
+        """Mean KL(stored ‖ current) over a batch of stored states."""
+        stored = len(self._memory["obs"])
+        rows = torch.from_numpy(self._rng.integers(stored, size=self.config.batch_size))
+        memory = {name: column[rows.to(column.device)] for name, column in self._memory.items()}
+        now = _outputs(part, memory["obs"], memory["head"])
+        return gaussian_kl(memory["mean"], memory["std"], now.mean, now.std).mean()
+
+    def gradients(self, parts: Parts) -> None:
+        if self.config.clip_norm is not None:
+            parameters = parts[self.config.part].module.parameters()
+            torch.nn.utils.clip_grad_norm_(parameters, self.config.clip_norm)
+
+    def end_task(self, task: Task, learner: Learner) -> None:
+        part = learner.parts[self.config.part]
+        batch = learner.replay.sample(self.config.samples_per_task, self._rng)
+        head = batch.head if isinstance(batch.head, Tensor) else torch.full(
+            (len(batch.obs),), batch.head, device=batch.obs.device)
+        with torch.no_grad():
+            outputs = _outputs(part, batch.obs, head)
+        new = {"obs": batch.obs, "head": head, "mean": outputs.mean, "std": outputs.std}
+        self._memory = {
+            name: torch.cat((self._memory[name], column)) if self._memory else column.clone()
+            for name, column in new.items()
+        }
+
+    def state_dict(self) -> Tree:
+        return {"memory": tensors_to_tree(self._memory), "rng": seeding.generator_state(self._rng)}
+
+    def load_state_dict(self, tree: Tree) -> None:
+        self._memory = tree_to_tensors(tree["memory"])
+        seeding.restore_generator(self._rng, tree["rng"])
+
+
+def _outputs(part: Part, obs: Tensor, head: Tensor) -> Gaussian:
+    nothing = obs.new_zeros(len(obs))
+    outputs = part.outputs(Batch(obs, nothing, nothing, obs, nothing, head))
+    assert isinstance(outputs, Gaussian)
+    return outputs

@@ -1,0 +1,179 @@
+"""Elastic weight consolidation: weights that mattered for old tasks are held near their values.
+
+Kirkpatrick et al. 2017, "Overcoming catastrophic forgetting in neural networks"; the Fisher matrix
+of a Gaussian policy and the settings as in Continual World (Wołczyk et al. 2021).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.func import jacrev, vmap
+
+from crl import seeding
+from crl.agent import Tree
+from crl.config import require
+from crl.methods.base import Gaussian, Learner, Method, Part, Parts, require_parts
+from crl.nn.state import tensors_to_tree, tree_to_tensors
+from crl.replay import Batch
+from crl.stream import Task, TaskStream
+
+_CHUNK = 16  # samples whose gradients are held at once: 16 × outputs × parameters floats
+
+
+class EWC(Method):
+    """Adds λ Σₖ Fₖ (θ − θₖ)² over the finished tasks k, on the shared parameters.
+
+    Every finished task keeps its own anchor θₖ. A sum of quadratics is a quadratic, so all anchors
+    are held in constant memory: the total precision Σ Fₖ, the mean Σ Fₖθₖ / Σ Fₖ and a constant.
+
+    The Fisher information is that of the Gaussian before squashing. It equals that of the squashed
+    policy, since tanh is one-to-one; the published code differentiates tanh(μ) instead, which
+    understates the weights behind saturated actions.
+    """
+
+    name = "ewc"
+    paper = "Kirkpatrick et al. 2017"
+    needs = ("boundaries", "replay")
+
+    @dataclass(frozen=True)
+    class Config:
+        """Settings of :class:`EWC`.
+
+        Attributes:
+            parts: Which parts to protect.
+            coefficient: λ. Published for Continual World: 1e4, without a factor ½.
+            batches, batch_size: How many samples of the finishing task estimate the Fisher matrix.
+            floor: Least importance of a weight per sample. The published code hides one of 1e-5,
+                an L2 anchor of λ · 1e-5 per task on every weight; 0 turns it off.
+        """
+
+        parts: tuple[str, ...] = ("actor",)
+        coefficient: float = 1e4
+        batches: int = 10
+        batch_size: int = 256
+        floor: float = 1e-5
+
+        def __post_init__(self) -> None:
+            require(self.coefficient >= 0 and self.floor >= 0,
+                    "coefficient and floor must not be negative")
+            require(self.batches > 0 and self.batch_size > 0,
+                    "batches and batch_size must be above 0")
+
+    config: Config
+
+    def attach(self, parts: Parts, stream: TaskStream) -> None:
+        require_parts(self.name, self.config.parts, parts)
+        self._rng = seeding.generator(self.seed, "ewc")
+        self._tasks = 0
+        self._precision: dict[str, dict[str, Tensor]] = {}
+        self._mean: dict[str, dict[str, Tensor]] = {}
+        self._constant: dict[str, float] = {}
+        for name in self.config.parts:
+            shared = parts[name].shared_parameters()
+            self._precision[name] = {n: torch.zeros_like(p.detach()) for n, p in shared.items()}
+            self._mean[name] = {n: torch.zeros_like(p.detach()) for n, p in shared.items()}
+            self._constant[name] = 0.0
+
+    def loss(self, part: Part, batch: Batch) -> Tensor | None:
+        if self._tasks == 0 or part.name not in self.config.parts:
+            return None
+        return self.config.coefficient * self.penalty(part)
+
+    def penalty(self, part: Part) -> Tensor:
+        """Σₖ Σ Fₖ (θ − θₖ)² of a part, without λ."""
+        total = torch.tensor(self._constant[part.name])
+        for name, parameter in part.shared_parameters().items():
+            distance = parameter - self._mean[part.name][name]
+            total = total + (self._precision[part.name][name] * distance.square()).sum()
+        return total
+
+    def end_task(self, task: Task, learner: Learner) -> None:
+        for name in self.config.parts:
+            part = learner.parts[name]
+            samples = [learner.replay.sample(self.config.batch_size, self._rng)
+                       for _ in range(self.config.batches)]
+            self._remember(part, fisher(part, samples, self.config.floor))
+        self._tasks += 1
+
+    def _remember(self, part: Part, importance: dict[str, Tensor]) -> None:
+        """Adds Σ F (θ − θ_now)² to the quadratic, by completing the square."""
+        for name, parameter in part.shared_parameters().items():
+            old, mean = self._precision[part.name][name], self._mean[part.name][name]
+            new, anchor = importance[name], parameter.detach()
+            total = old + new
+            weight = torch.where(total > 0, new / total, 0.0)
+            cross = old * weight * (anchor - mean).square()  # F₁F₂/(F₁+F₂) (θ₁−θ₂)²
+            self._constant[part.name] += float(cross.sum())
+            self._mean[part.name][name] = torch.lerp(mean, anchor, weight)
+            self._precision[part.name][name] = total
+
+    def state_dict(self) -> Tree:
+        return {
+            "tasks": self._tasks,
+            "precision": {n: tensors_to_tree(p) for n, p in self._precision.items()},
+            "mean": {n: tensors_to_tree(m) for n, m in self._mean.items()},
+            "constant": self._constant,
+            "rng": seeding.generator_state(self._rng),
+        }
+
+    def load_state_dict(self, tree: Tree) -> None:
+        self._tasks = tree["tasks"]
+        for name in self.config.parts:
+            device = next(iter(self._mean[name].values())).device
+            self._precision[name] = tree_to_tensors(tree["precision"][name], device)
+            self._mean[name] = tree_to_tensors(tree["mean"][name], device)
+        self._constant = dict(tree["constant"])
+        seeding.restore_generator(self._rng, tree["rng"])
+
+
+@torch.no_grad()  # of the outer kind: torch.func differentiates inside it all the same
+def fisher(part: Part, batches: list[Batch], floor: float = 0.0) -> dict[str, Tensor]:
+    """Diagonal Fisher information of a part's shared parameters, averaged over samples.
+
+    For Gaussian outputs Σ_out ((∂μ)² + 2(∂σ)²) / (σ² + 1e-6); for point predictions, taken as means
+    of a unit Gaussian, Σ_out (∂y)². Each sample's value is at least ``floor``.
+    """
+    shared = {n: p.detach() for n, p in part.shared_parameters().items()}
+    total = {n: torch.zeros_like(p) for n, p in shared.items()}
+    count = 0
+
+    def one(parameters: dict[str, Tensor], obs: Tensor, action: Tensor, head: int
+            ) -> tuple[Tensor, ...]:
+        sample = Batch(obs[None], action[None], obs.new_zeros(1), obs[None], obs.new_zeros(1), head)
+        outputs = part.outputs(sample, parameters)
+        return tuple(outputs) if isinstance(outputs, Gaussian) else (outputs,)
+
+    for batch in batches:
+        for piece, head in _pieces(batch):
+            jacobian = vmap(jacrev(one), in_dims=(None, 0, 0, None))
+            outputs = part.outputs(piece._replace(head=head))
+            slopes = jacobian(shared, piece.obs, piece.action, head)
+            weights: tuple[Tensor, ...]
+            if isinstance(outputs, Gaussian):
+                variance = outputs.std.detach().square() + 1e-6
+                weights = (1 / variance, 2 / variance)  # [B, out] each
+            else:
+                weights = (torch.ones_like(outputs),)
+            for name in shared:
+                squares = sum(
+                    torch.einsum("bo,bo...->b...", weight, slope[name][:, 0].square())
+                    for weight, slope in zip(weights, slopes, strict=True)
+                )
+                total[name] += squares.clamp(min=floor).sum(0)  # type: ignore[union-attr]
+            count += len(piece.obs)
+    return {name: t / count for name, t in total.items()}
+
+
+def _pieces(batch: Batch) -> Iterator[tuple[Batch, int]]:
+    """Cuts a batch into pieces of one head each and of a size whose gradients fit in memory."""
+    heads = batch.head if isinstance(batch.head, Tensor) else torch.full((len(batch.obs),),
+                                                                         batch.head)
+    for head in torch.unique(heads).tolist():
+        index = (heads == head).nonzero().squeeze(1).to(batch.obs.device)
+        for rows in index.split(_CHUNK):
+            obs, action, reward, next_obs, discount = (c[rows] for c in batch[:5])
+            yield Batch(obs, action, reward, next_obs, discount, head), head

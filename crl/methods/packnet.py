@@ -1,0 +1,185 @@
+"""PackNet: every task gets weights of its own, and keeps them.
+
+Mallya and Lazebnik 2018, "PackNet: Adding Multiple Tasks to a Single Network by Iterative Pruning";
+settings for control from Continual World (Wołczyk et al. 2021).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from crl.agent import Tree
+from crl.config import require
+from crl.methods.base import Learner, Method, Parameters, Part, Parts, require_parts
+from crl.nn.state import tensors_to_tree, tree_to_tensors
+from crl.stream import Task, TaskStream
+
+FREE = 0
+
+
+class PackNet(Method):
+    """Trains the free weights, keeps the largest of them for the task, frees the rest.
+
+    Each shared weight matrix has an owner map: 0 for free, k for the k-th task. After task k, with
+    ``left`` tasks to come, the largest 1/(left+1) of the weights that were free become the task's;
+    the others are set to zero and stay free. The kept ones are then retrained. Biases and
+    normalisation are trained in the first task only, heads in their own task only. A policy of task
+    k is deployed with the weights owned by tasks up to k, so its outputs never change again, to the
+    last bit.
+    """
+
+    name = "packnet"
+    paper = "Mallya & Lazebnik 2018"
+    needs = ("boundaries", "replay")
+
+    @dataclass(frozen=True)
+    class Config:
+        """Settings of :class:`PackNet`.
+
+        Attributes:
+            parts: Which parts to pack.
+            retrain_share: Gradient steps of retraining after pruning, per environment step of the
+                task. Published: 100k for tasks of 1M steps.
+            clip_norm: Clips the gradient of each part to this norm; None: no clipping. Published:
+                2e-5, which Adam, being indifferent to scale, hardly notices.
+        """
+
+        parts: tuple[str, ...] = ("actor",)
+        retrain_share: float = 0.1
+        clip_norm: float | None = None
+
+        def __post_init__(self) -> None:
+            require(self.retrain_share >= 0, "retrain_share must not be negative")
+            require(self.clip_norm is None or self.clip_norm > 0, "clip_norm must be above 0")
+
+    config: Config
+
+    def attach(self, parts: Parts, stream: TaskStream) -> None:
+        require_parts(self.name, self.config.parts, parts)
+        wanted = {task.head for task in stream}
+        for name in self.config.parts:
+            require(wanted <= set(parts[name].heads), "method 'packnet' needs a head per task; "
+                    "with SAC, leave agent.multi_head at true")
+        self._total_tasks = len(stream)
+        self._heads_done: list[int] = []
+        self._finished: dict[str, int] = {}  # task name → number from 1
+        self._owner: dict[str, dict[str, Tensor]] = {}
+        self._trainable: dict[str, dict[str, Tensor]] = {}
+        self._anchor: dict[str, dict[str, Tensor]] = {}
+        for name in self.config.parts:
+            kernels = _kernels(parts[name])
+            self._owner[name] = {
+                n: torch.full(k.shape, FREE, dtype=torch.int16, device=k.device)
+                for n, k in kernels.items()
+            }
+        self._refresh(parts)
+
+    def gradients(self, parts: Parts) -> None:
+        for name in self.config.parts:
+            part, parameters = parts[name], parts[name].parameters()
+            for kernel, trainable in self._trainable[name].items():
+                grad = parameters[kernel].grad
+                if grad is not None:
+                    grad.mul_(trainable)
+            for fixed in self._fixed(part):
+                parameters[fixed].grad = None  # the optimiser leaves it alone
+            if self.config.clip_norm is not None:
+                torch.nn.utils.clip_grad_norm_(list(parameters.values()), self.config.clip_norm)
+
+    def updated(self, parts: Parts) -> None:
+        # The optimiser's momentum moves weights even where their gradient is zero now.
+        with torch.no_grad():
+            for name in self.config.parts:
+                for kernel, parameter in _kernels(parts[name]).items():
+                    torch.where(self._trainable[name][kernel], parameter,
+                                self._anchor[name][kernel], out=parameter.data)
+
+    def end_task(self, task: Task, learner: Learner) -> None:
+        number = len(self._finished) + 1
+        left = self._total_tasks - number
+        for name in self.config.parts:
+            for kernel, parameter in _kernels(learner.parts[name]).items():
+                prune(parameter, self._owner[name][kernel], number, left / (left + 1))
+        if left > 0:
+            self._refresh(learner.parts, number)
+            self._reset_optimizers(learner.parts)
+            learner.learn(round(self.config.retrain_share * task.steps))
+            self._reset_optimizers(learner.parts)
+        self._finished[task.name] = number
+        self._heads_done.append(task.head)
+        self._refresh(learner.parts)
+
+    def deployed(self, part: Part, task: Task, parameters: Parameters) -> Parameters:
+        number = self._finished.get(task.name)
+        if number is None or part.name not in self.config.parts:
+            return parameters
+        kept = {}
+        for kernel, owner in self._owner[part.name].items():
+            own = (owner != FREE) & (owner <= number)
+            kept[kernel] = torch.where(own, parameters[kernel], 0.0)
+        return {**parameters, **kept}
+
+    def state_dict(self) -> Tree:
+        return {
+            "finished": self._finished,
+            "heads_done": self._heads_done,
+            "owner": {name: tensors_to_tree(owner) for name, owner in self._owner.items()},
+            "anchor": {name: tensors_to_tree(anchor) for name, anchor in self._anchor.items()},
+        }
+
+    def load_state_dict(self, tree: Tree) -> None:
+        self._finished = dict(tree["finished"])
+        self._heads_done = list(tree["heads_done"])
+        for name in self.config.parts:
+            device = next(iter(self._owner[name].values())).device
+            self._owner[name] = tree_to_tensors(tree["owner"][name], device)
+            self._anchor[name] = tree_to_tensors(tree["anchor"][name], device)
+            self._trainable[name] = {n: o == FREE for n, o in self._owner[name].items()}
+
+    def _fixed(self, part: Part) -> set[str]:
+        """Parameters that are trained no more, besides the kernels."""
+        if not self._finished:
+            return set()
+        old_heads = (n for head in self._heads_done for n in part.heads[head])
+        return (set(part.shared) - set(part.kernels)) | set(old_heads)
+
+    def _refresh(self, parts: Parts, owner: int = FREE) -> None:
+        """Makes the weights of one owner trainable, and anchors all others where they are."""
+        for name in self.config.parts:
+            self._trainable[name] = {n: o == owner for n, o in self._owner[name].items()}
+            self._anchor[name] = {
+                n: k.detach().clone() for n, k in _kernels(parts[name]).items()
+            }
+
+    def _reset_optimizers(self, parts: Parts) -> None:
+        for name in self.config.parts:
+            parts[name].optimizer.state.clear()
+
+
+def prune(kernel: Tensor, owner: Tensor, task: int, share: float) -> None:
+    """Gives a task the largest free weights and zeroes the other free ones, in place.
+
+    Args:
+        kernel: Weights.
+        owner: Owner map of the same shape, 0 where free.
+        task: The owner to be, above 0.
+        share: Share of the free weights to give up again, in [0, 1].
+    """
+    free = owner == FREE
+    count = int(free.sum())
+    order = kernel.detach().abs()[free].argsort(stable=True)  # smallest first; ties keep order
+    keep = torch.ones(count, dtype=torch.bool, device=kernel.device)
+    keep[order[: round(share * count)]] = False
+    given_up = free.clone()
+    given_up[free] = ~keep
+    with torch.no_grad():
+        owner[free & ~given_up] = task
+        kernel[given_up] = 0.0
+
+
+def _kernels(part: Part) -> dict[str, torch.nn.Parameter]:
+    parameters = part.parameters()
+    return {name: parameters[name] for name in part.kernels}

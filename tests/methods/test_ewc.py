@@ -1,0 +1,156 @@
+"""EWC: the Fisher matrix against closed forms, the penalty against the explicit sum."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from support import flat, make_agent, visit
+from torch import nn
+from torch.func import functional_call
+
+import crl
+from crl.methods.base import Gaussian, Part
+from crl.methods.ewc import fisher
+from crl.replay import Batch
+
+
+class LinearGaussian(nn.Module):
+    """Mean W x + b, log standard deviation s."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(2, 3, generator=torch.Generator().manual_seed(0)))
+        self.bias = nn.Parameter(torch.tensor([0.3, -0.2]))
+        self.log_std = nn.Parameter(torch.tensor([-0.5, 0.4]))
+
+    def forward(self, x):
+        return x @ self.weight.T + self.bias, self.log_std.exp().expand(len(x), 2)
+
+
+def linear_part() -> Part:
+    module = LinearGaussian()
+    return Part(
+        "actor", module, torch.optim.Adam(module.parameters()),
+        tuple(n for n, _ in module.named_parameters()), ("weight",), {}, True,
+        lambda batch, parameters=None: Gaussian(
+            *functional_call(module, parameters or {}, (batch.obs,))),
+    )
+
+
+def batch_of(obs: torch.Tensor, head=0) -> Batch:
+    nothing = torch.zeros(len(obs))
+    return Batch(obs, torch.zeros(len(obs), 2), nothing, obs, nothing, head)
+
+
+def test_fisher_of_a_linear_gaussian_policy_is_the_closed_form():
+    part = linear_part()
+    obs = torch.randn(50, 3, generator=torch.Generator().manual_seed(1))
+    result = fisher(part, [batch_of(obs[:30]), batch_of(obs[30:])])
+    variance = part.module.log_std.detach().exp().square()
+    # log N(a; Wx + b, σ²): F_W = E[x xᵀ]/σ² on the diagonal, F_b = 1/σ², F_s = 2 for s = log σ.
+    torch.testing.assert_close(result["weight"], obs.square().mean(0) / variance[:, None],
+                               rtol=1e-5, atol=0)
+    torch.testing.assert_close(result["bias"], 1 / variance, rtol=1e-5, atol=0)
+    torch.testing.assert_close(result["log_std"], torch.full((2,), 2.0), rtol=1e-5, atol=0)
+
+
+def test_fisher_is_the_expected_squared_score():
+    """Another definition of the same thing: E_a[(∂ log p(a))²], by Monte Carlo."""
+    part = linear_part()
+    obs = torch.tensor([[0.5, -1.0, 2.0]])
+    exact = fisher(part, [batch_of(obs)])
+    mean, std = part.outputs(batch_of(obs))
+    mean, std = mean.detach(), std.detach()
+    noise = torch.randn(20_000, 2, generator=torch.Generator().manual_seed(2))
+    bias_score = noise / std  # ∂ log p / ∂b = (a − μ)/σ²
+    torch.testing.assert_close(exact["bias"], bias_score.square().mean(0), rtol=0.05, atol=0)
+    assert mean.shape == (1, 2)
+
+
+def test_the_floor_holds_per_sample():
+    obs = torch.zeros(8, 3)
+    assert (fisher(linear_part(), [batch_of(obs)], floor=0.0)["weight"] == 0).all()
+    floored = fisher(linear_part(), [batch_of(obs)], floor=1e-5)["weight"]
+    torch.testing.assert_close(floored, torch.full_like(floored, 1e-5))
+    mixed = torch.cat((obs, torch.ones(8, 3)))  # half the samples at the floor, half far above
+    part = linear_part()
+    exact = fisher(part, [batch_of(mixed)], floor=0.0)["weight"]
+    with_floor = fisher(part, [batch_of(mixed)], floor=1e-2)["weight"]
+    torch.testing.assert_close(with_floor, exact + 0.5e-2)
+
+
+def test_fisher_of_sac_parts_agrees_with_one_backward_pass_per_sample():
+    agent, stream = make_agent()
+    visit(agent, stream[0], 5)
+    batch = agent.replay.sample(6, np.random.default_rng(0))
+    for part in agent.parts.values():
+        ours = fisher(part, [batch])
+        expected = {n: torch.zeros_like(p) for n, p in part.shared_parameters().items()}
+        names = list(expected)
+        for i in range(6):
+            one = Batch(*(c[i : i + 1] for c in batch[:5]), batch.head)
+            outputs = part.outputs(one)
+            pairs = ([(outputs.mean, 1.0), (outputs.std, 2.0)] if isinstance(outputs, Gaussian)
+                     else [(outputs, None)])
+            for column, factor in pairs:
+                for o in range(column.shape[1]):
+                    gradient = torch.autograd.grad(column[0, o],
+                                                   list(part.shared_parameters().values()),
+                                                   retain_graph=True)
+                    scale = 1.0
+                    if factor:
+                        scale = factor / (outputs.std[0, o].item() ** 2 + 1e-6)
+                    for name, g in zip(names, gradient, strict=True):
+                        expected[name] += scale * g.square() / 6
+        for name in names:
+            torch.testing.assert_close(ours[name], expected[name], rtol=1e-3, atol=1e-7)
+
+
+def test_all_anchors_are_held():
+    method = crl.make_method("ewc", coefficient=1.0, batches=2, batch_size=32)
+    agent, stream = make_agent(method)
+    part = agent.parts["actor"]
+    anchors = []
+    original = method._remember
+
+    def spy(part, importance):
+        anchors.append((importance, {n: p.detach().clone()
+                                     for n, p in part.shared_parameters().items()}))
+        original(part, importance)
+
+    method._remember = spy
+    for task in stream:
+        visit(agent, task)
+    assert len(anchors) == 3
+    with torch.no_grad():
+        for p in agent.actor.parameters():
+            p.add_(0.1)
+    terms = [sum((f[n] * (p - a[n]).square()).sum() for n, p in part.shared_parameters().items())
+             for f, a in anchors]
+    expected = torch.stack(terms).sum()
+    assert method.penalty(part).item() == pytest.approx(expected.item(), rel=1e-4)
+    # The control: the last anchor alone, as some released baselines keep, is something else.
+    assert terms[-1].item() < 0.9 * expected.item()
+    gradient = torch.autograd.grad(method.penalty(part), list(part.shared_parameters().values()))
+    by_hand = torch.autograd.grad(expected, list(part.shared_parameters().values()))
+    for ours, theirs in zip(gradient, by_hand, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
+
+
+def test_a_large_coefficient_holds_the_weights():
+    def moved(coefficient):
+        method = crl.make_method("ewc", coefficient=coefficient, floor=1.0, batches=1)
+        agent, stream = make_agent(method)
+        visit(agent, stream[0])
+        before = flat(agent.actor.trunk)
+        visit(agent, stream[1], 60)
+        return (flat(agent.actor.trunk) - before).norm().item()
+
+    assert moved(1e4) < 0.5 * moved(0.0)
+
+
+def test_no_penalty_before_the_first_task_has_ended():
+    method = crl.make_method("ewc")
+    agent, _ = make_agent(method)
+    assert method.loss(agent.parts["actor"], None) is None

@@ -1,0 +1,71 @@
+"""What holds for every registered method, and for several together."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from support import fill, flat, make_agent, outputs, visit
+from toy import corners
+
+import crl
+from crl import checkpoint, registry
+
+FAST = {"packnet": {"retrain_share": 0.1}, "ewc": {"batches": 1, "batch_size": 32},
+        "clonex": {"samples_per_task": 100}}
+
+
+def make(name: str):
+    return crl.make_method(name, seed=5, **FAST.get(name, {}))
+
+
+@pytest.mark.parametrize("names", [[n] for n in registry.methods.names()]
+                         + [["ewc", "clonex", "packnet"]])
+def test_a_saved_and_loaded_agent_goes_on_to_the_bit(names, tmp_path):
+    agent, stream = make_agent(*map(make, names))
+    for task in stream[:2]:
+        visit(agent, task)
+    agent.begin_task(stream[2])
+    fill(agent, 9)
+    agent.learn(3)
+    checkpoint.save_tree(agent.state_dict(), tmp_path / "state")
+    again, _ = make_agent(*map(make, names))
+    again.load_state_dict(checkpoint.load_tree(tmp_path / "state"))
+    for a in (agent, again):
+        a.learn(10)
+        a.end_task(stream[2])
+    assert torch.equal(flat(agent.actor), flat(again.actor))
+    assert torch.equal(flat(agent.critics), flat(again.critics))
+    for task in stream:
+        assert (outputs(agent, task) == outputs(again, task)).all()
+
+
+@pytest.mark.parametrize("name", registry.methods.names())
+def test_a_method_names_its_paper_and_what_it_needs(name):
+    method = registry.methods.load(name)
+    assert method.name == name
+    assert method.paper
+    assert set(method.needs) <= {"boundaries", "replay"}
+    assert method.__doc__
+
+
+def test_packnet_promises_hold_in_company():
+    agent, stream = make_agent(*map(make, ["ewc", "clonex", "packnet"]))
+    visit(agent, stream[0])
+    before = outputs(agent, stream[0])
+    for task in stream[1:]:
+        visit(agent, task)  # cloning would train the old heads too
+        assert (outputs(agent, stream[0]) == before).all()
+
+
+def test_a_method_that_needs_boundaries_is_refused_where_they_are_hidden(tmp_path):
+    stream = corners(boundaries="hidden")
+    agent = crl.make_agent("sac", stream)
+    with pytest.raises(crl.UserError, match="needs to know task boundaries"):
+        crl.train(agent, stream, ["ewc"], out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_method_can_be_given_once():
+    agent = crl.make_agent("sac", corners())
+    with pytest.raises(crl.UserError, match="once"):
+        agent.attach([make("ewc"), make("ewc")])
