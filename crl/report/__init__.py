@@ -1,0 +1,90 @@
+"""Runs → one HTML page that needs no network, still pictures and tidy tables."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from crl.checkpoint import replace_file
+from crl.errors import UserError
+from crl.run import Run
+
+__all__ = ["report"]
+
+
+def report(runs: Sequence[str | Path | Run], out: str | Path) -> Path:
+    """Compares runs, finished or not.
+
+    Runs of one configuration are taken as seeds of one group; runs of different protocols are
+    never averaged or ranked together.
+
+    Args:
+        runs: Run folders; the same folder twice counts once.
+        out: A folder, made if need be, for ``index.html``, ``metrics.csv``, ``curves.csv`` and the
+            pictures ``curves.png``, ``mean.png``, ``matrix.png`` (``curves-2.png`` … for further
+            protocols). Files of these names are replaced, each in one step, the page last.
+
+    Returns:
+        The path of ``index.html``.
+
+    Raises:
+        UserError: A folder is not a run or is damaged, no run has been evaluated yet, or ``out``
+            cannot be written.
+    """
+    from crl import __version__
+    from crl.report.curves import POINT_BUDGET, views
+    from crl.report.load import load, sections
+    from crl.report.page import page
+    from crl.report.stills import stills
+    from crl.report.tables import curves_csv, metrics_csv
+
+    folder = Path(out)
+    loaded = load(runs)
+    found = sections(loaded)
+    _check_writable(folder)
+    drawn = [(section, views(section, POINT_BUDGET // len(found))) for section in found]
+    content: dict[str, bytes] = {}
+    for number, (section, seen) in enumerate(drawn, 1):
+        for name, png in stills(section, seen).items():
+            stem, _, ending = name.partition(".")
+            content[name if number == 1 else f"{stem}-{number}.{ending}"] = png
+    content["metrics.csv"] = metrics_csv(found).encode()
+    content["curves.csv"] = curves_csv(found).encode()
+    command = shlex.join(["crl", "report", *(str(run.run.folder) for run in loaded),
+                          "--out", str(folder)])
+    made = f"Made by crl {__version__}, {time.strftime('%Y-%m-%d %H:%M')}."
+    content["index.html"] = page(drawn, loaded, command, made).encode()
+    _write(folder, content)
+    return folder / "index.html"
+
+
+def _check_writable(folder: Path) -> None:
+    """Says what is wrong with ``folder`` before the work rather than after it."""
+    nearest = next(path for path in (folder.absolute(), *folder.absolute().parents)
+                   if path.exists())
+    if not nearest.is_dir():
+        raise UserError(f"cannot write the report to {folder}: {nearest} is a file; "
+                        "choose another --out")
+    if not os.access(nearest, os.W_OK):
+        raise UserError(f"cannot write the report to {folder}: no permission in {nearest}; "
+                        "choose another --out")
+
+
+def _write(folder: Path, content: dict[str, bytes]) -> None:
+    """Each file is the old one or the new one at any instant; a new folder stays only if whole."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in content.items():
+            replace_file(folder / name, data)
+    except BaseException as error:
+        if made:
+            shutil.rmtree(made[-1], ignore_errors=True)
+        if isinstance(error, OSError):
+            raise UserError(f"cannot write the report to {folder}: {error.strerror}; "
+                            "choose another --out") from None
+        raise
