@@ -1,0 +1,18 @@
+"""Environments. Importing this registers the Meta-World tasks as ``crl/push-v3`` … in Gymnasium."""
+
+from __future__ import annotations
+
+from gymnasium.envs.registration import register, registry
+
+from crl.envs.metaworld_tasks import TASKS
+
+for _task in TASKS:
+    if f"crl/{_task}" not in registry:
+        # No max_episode_steps: the environment truncates itself, at an option `horizon`. No passive
+        # checker: the tests run the full one on all fifty, and it costs as much as the physics.
+        register(
+            id=f"crl/{_task}",
+            entry_point="crl.envs.metaworld:make",
+            kwargs={"task": _task},
+            disable_env_checker=True,
+        )

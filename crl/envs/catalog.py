@@ -1,0 +1,80 @@
+"""Task names → environments: the fifty Meta-World tasks, and any Gymnasium id."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import gymnasium
+
+from crl.errors import UserError, unknown
+from crl.stream import Env, StreamOptions, Task, TaskStream
+
+DEFAULT_STEPS = 100_000
+
+
+def stream_of(
+    name: str,
+    tasks: Sequence[str],
+    options: StreamOptions,
+    *,
+    steps: int = DEFAULT_STEPS,
+    label: str | None = None,
+) -> TaskStream:
+    """A stream of the named tasks, in this order; a task that comes again gets a head of its own.
+
+    Args:
+        name: The stream's name.
+        tasks: Task names; a name that comes for the k-th time is called ``name@k``.
+        options: What the user set.
+        steps: Steps per task where the user set none.
+        label: The versioned name that the protocol starts with; default: a list of tasks.
+    """
+    steps = options.steps_per_task or steps
+    seen: dict[str, int] = {}
+    entries = []
+    for head, task in enumerate(tasks):
+        seen[task] = seen.get(task, 0) + 1
+        unique = task if seen[task] == 1 else f"{task}@{seen[task]}"
+        entries.append(Task(unique, maker(task, options), steps, head))
+    protocol = ":".join([
+        label or "tasks-v1," + ",".join(tasks),
+        f"steps={steps}",
+        f"horizon={options.horizon or 'default'}",
+        *(["goal=hidden"] if options.partially_observable else []),
+    ])
+    return TaskStream(entries, name=name, protocol=protocol)
+
+
+def maker(task: str, options: StreamOptions) -> Callable[..., Env]:
+    """``make(render_mode=None)`` for a task's name; ``UserError`` if there is no such task."""
+    from crl.envs.metaworld import TASKS
+
+    if task in TASKS:
+        return partial(_make_metaworld, task, options.horizon, options.partially_observable)
+    if task in gymnasium.registry:
+        if options.partially_observable:
+            raise UserError(f"partially_observable works on Meta-World tasks, not on {task!r}")
+        return partial(_make_gymnasium, task, options.horizon)
+    raise unknown("stream or task", task, [*TASKS, *gymnasium.registry],
+                  "type 'crl list streams' or 'crl list tasks'")
+
+
+def _make_metaworld(
+    task: str, horizon: int | None, partially_observable: bool, render_mode: str | None = None
+) -> Env:
+    from crl.envs.metaworld import make
+
+    options: dict[str, Any] = {} if horizon is None else {"horizon": horizon}
+    return make(task, render_mode=render_mode, partially_observable=partially_observable, **options)
+
+
+def _make_gymnasium(task: str, horizon: int | None, render_mode: str | None = None) -> Env:
+    env: Env = gymnasium.make(task, max_episode_steps=horizon, render_mode=render_mode,
+                         disable_env_checker=True)
+    limit = env.spec.max_episode_steps if env.spec else None
+    if limit is None:
+        env.close()
+        raise UserError(f"task {task!r} has no time limit; set one with --set stream.horizon=1000")
+    return env
