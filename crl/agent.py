@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from crl.checkpoint import Tree
 from crl.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
 State = tuple[NDArray[Any], ...]
 """A policy's recurrent state: arrays [batch, …]; empty for a policy without memory."""
-Tree = dict[str, Any]
-"""Nested dicts and lists of NumPy arrays and plain values: what ``crl.checkpoint`` can store."""
 
 
 class Step(NamedTuple):

@@ -10,12 +10,10 @@ Conventions, everywhere in this file:
   to be there, because runs that died or tasks that were skipped are rarely the average ones.
 - Inside one task's window, evaluations that left the task out are skipped, and a window with
   fewer than `last` evaluations uses those it has.
-- Intervals are bootstrap percentile intervals over runs (seeds). One run has none: (NaN, NaN).
-  They draw from `rng`, or from `numpy.random.default_rng(0)` where none is given.
+- Intervals are those of `crl.bootstrap`, over runs (seeds).
 
 Sources: Continual World (Wołczyk et al. 2021, arXiv:2105.10919); GEM (Lopez-Paz and Ranzato 2017,
-arXiv:1706.08840); the stability gap (De Lange et al. 2023, arXiv:2205.13452); rliable (Agarwal et
-al. 2021, arXiv:2108.13264).
+arXiv:1706.08840); the stability gap (De Lange et al. 2023, arXiv:2205.13452).
 """
 
 from __future__ import annotations
@@ -23,10 +21,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from crl.bootstrap import (
+    bootstrap_interval,
+    check_bootstrap,
+    generator_or_default,
+    percentiles,
+    resampled_means,
+)
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -293,95 +298,6 @@ def windowed_plasticity(scores: Scores, window: int = 10) -> float:
     return _mean_largest_drop(scores, window, sign=-1)
 
 
-def bootstrap_interval(
-    values: ArrayLike,
-    statistic: Callable[..., Any] = np.mean,
-    *,
-    stratified: bool = False,
-    level: float = 0.9,
-    resamples: int = 4000,
-    rng: np.random.Generator | None = None,
-) -> tuple[float, float]:
-    """Percentile bootstrap interval over seeds: (low, high).
-
-    Args:
-        values: [seeds], or [seeds, tasks]; the entries of a resample are pooled.
-        statistic: called once as statistic(resampled [resamples, entries], axis=1).
-        stratified: resample the seeds of each task on their own, as rliable does. That takes a
-            run's scores on different tasks as independent; in a continual run they share a
-            history and the interval comes out too narrow. The default draws whole runs.
-
-    (NaN, NaN) with one seed or any NaN. With a handful of seeds a percentile interval covers less
-    than `level`. Raises ValueError for no values, a level outside (0, 1) or no resamples.
-    """
-    array = np.asarray(values, dtype=np.float64)
-    _check_bootstrap(level, resamples)
-    if array.ndim not in (1, 2) or array.size == 0:
-        raise ValueError(f"values must be [seeds] or [seeds, tasks]: got {list(array.shape)}")
-    array = array.reshape(len(array), -1)
-    seeds, tasks = array.shape
-    if seeds < 2 or np.isnan(array).any():
-        return math.nan, math.nan
-    shape = (resamples, seeds, tasks if stratified else 1)
-    resampled = array[_generator(rng).integers(seeds, size=shape), np.arange(tasks)]
-    return _percentiles(statistic(resampled.reshape(resamples, -1), axis=1), level)
-
-
-def interquartile_mean(values: ArrayLike, axis: int | None = None) -> Any:
-    """IQM: the mean without the lowest and the highest quarter (⌊n/4⌋ each), over runs × tasks.
-
-    rliable's choice between the mean's and the median's faults. A float, or an array without
-    `axis`; NaN if there is a NaN. Raises ValueError if empty.
-    """
-    array = np.asarray(values, dtype=np.float64)
-    if array.size == 0:
-        raise ValueError("values must not be empty")
-    ordered = np.moveaxis(np.sort(array, axis=axis), axis or 0, 0)
-    cut = len(ordered) // 4
-    middle = ordered[cut : len(ordered) - cut].mean(axis=0)
-    # Sorting puts NaN last, where the trim would hide it.
-    return np.where(np.isnan(ordered[-1]), np.nan, middle)[()]
-
-
-def probability_of_improvement(
-    x: ArrayLike,
-    y: ArrayLike,
-    *,
-    level: float = 0.9,
-    resamples: int = 4000,
-    rng: np.random.Generator | None = None,
-) -> tuple[float, float, float]:
-    """P(X > Y) + ½ P(X = Y) for a random run of each, averaged over tasks (rliable), in [0, 1].
-
-    Args:
-        x, y: [runs, tasks] scores of two methods; the numbers of runs may differ.
-
-    Returns:
-        The probability and its interval: value, low, high. Whole runs of x and of y are resampled
-        independently, see `bootstrap_interval`. All NaN if any score is; no interval if either
-        side has one run.
-
-    Raises:
-        ValueError: not matrices, empty, unequal task counts, a bad level or no resamples.
-    """
-    left, right = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    _check_bootstrap(level, resamples)
-    if not (left.ndim == right.ndim == 2 and left.size and right.size):
-        raise ValueError("x and y must be [runs, tasks], not empty")
-    if left.shape[1] != right.shape[1]:
-        raise ValueError(f"x has {left.shape[1]} tasks, y has {right.shape[1]}")
-    if np.isnan(left).any() or np.isnan(right).any():
-        return math.nan, math.nan, math.nan
-    wins = ((np.sign(left[:, None] - right) + 1) / 2).mean(axis=2)
-    if min(wins.shape) < 2:
-        return float(wins.mean()), math.nan, math.nan
-    generator = _generator(rng)
-    # How often each run is drawn stands for the drawn runs themselves.
-    of_x, of_y = (generator.multinomial(n, [1 / n] * n, size=resamples) for n in wins.shape)
-    drawn = ((of_x @ wins) * of_y).sum(axis=1) / wins.size
-    return float(wins.mean()), *_percentiles(drawn, level)
-
-
 @dataclass(frozen=True, eq=False)
 class Summary:
     """One metric over runs: mean, bootstrap interval (NaN with one run), and per_run [runs]."""
@@ -431,7 +347,7 @@ def forward_transfer(
         ValueError: no runs or references, unequal task counts, a task trained for another number
             of steps in a reference than in a run, scores outside [0, 1], a ceiling not in (0, 1).
     """
-    _check_bootstrap(level, resamples)
+    check_bootstrap(level, resamples)
     if not 0 < ceiling < 1:
         raise ValueError(f"ceiling must be between 0 and 1: got {ceiling}")
     _check_comparable(runs, references)
@@ -444,12 +360,12 @@ def forward_transfer(
     per_run = ratio[:, counted].sum(axis=1) / (len(counted) or math.nan)
     low, high = math.nan, math.nan
     if not np.isnan(per_run).any() and min(len(runs), *(len(base[i]) for i in counted)) > 1:
-        generator = _generator(rng)
+        generator = generator_or_default(rng)
         drawn_runs = auc[generator.integers(len(runs), size=(resamples, len(runs)))].mean(axis=1)
-        drawn_base = _resampled_means([base[i] for i in counted], resamples, generator)
+        drawn_base = resampled_means([base[i] for i in counted], resamples, generator)
         slack = np.maximum(1 - drawn_base, 1 - ceiling)
         drawn = (drawn_runs[:, counted] - drawn_base) / slack
-        low, high = _percentiles(drawn.mean(axis=1), level)
+        low, high = percentiles(drawn.mean(axis=1), level)
     left_out = tuple(np.flatnonzero(excluded).tolist())
     return ForwardTransfer(float(per_run.mean()), low, high, per_run, ratio.mean(axis=0), left_out)
 
@@ -471,7 +387,7 @@ def summarize(
     NaN if a run's value is. Raises ValueError for no runs, or runs of unequal task counts.
     """
     _check_runs(runs)
-    generator = _generator(rng)
+    generator = generator_or_default(rng)
     metrics: dict[str, Callable[[Scores], float]] = {
         "performance": lambda run: performance(run, last),
         "forgetting": lambda run: forgetting(run, last),
@@ -528,27 +444,6 @@ def _mean_largest_drop(scores: Scores, window: int, sign: int) -> float:
     return float(drops.mean())
 
 
-def _generator(rng: np.random.Generator | None) -> np.random.Generator:
-    return np.random.default_rng(0) if rng is None else rng
-
-
-def _percentiles(draws: FloatArray, level: float) -> tuple[float, float]:
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
-def _resampled_means(
-    samples: Sequence[FloatArray], resamples: int, generator: np.random.Generator
-) -> FloatArray:
-    """[resamples, len(samples)] means of bootstrap resamples; equal samples share theirs."""
-    drawn: dict[bytes, FloatArray] = {}
-    for sample in samples:
-        if sample.tobytes() not in drawn:
-            chosen = generator.integers(len(sample), size=(resamples, len(sample)))
-            drawn[sample.tobytes()] = sample[chosen].mean(axis=1)
-    return np.stack([drawn[sample.tobytes()] for sample in samples], axis=1)
-
-
 def _steps_trained(scores: Scores, task: int) -> int:
     """Steps from the task's start to the last evaluation of its window; 0 if untrained."""
     rows = scores.window(task)
@@ -586,12 +481,6 @@ def _check_tasks(name: str, column: IntArray, tasks: int) -> None:
 def _check_at_least(name: str, value: int, least: int) -> None:
     if value < least:
         raise ValueError(f"{name} must be at least {least}: got {value}")
-
-
-def _check_bootstrap(level: float, resamples: int) -> None:
-    if not 0 < level < 1:
-        raise ValueError(f"level must be between 0 and 1: got {level}")
-    _check_at_least("resamples", resamples, 1)
 
 
 def _check_square(r: FloatArray) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crl.agent import Step, Tree
+from crl.checkpoint import Tree
 
 
 class Batch(NamedTuple):
@@ -65,21 +65,24 @@ class Replay:
         self._size = 0
         self._next = 0
 
-    def add(self, step: Step, action: np.ndarray, head: int) -> None:
-        """Stores one step of one environment.
+    def add(self, obs: np.ndarray, action: np.ndarray, reward: float, next_obs: np.ndarray, *,
+            terminated: bool, truncated: bool, head: int) -> None:
+        """Stores one step of the environment.
 
         Args:
-            step: A step with N = 1.
+            obs, next_obs: [obs].
             action: [act], scaled to [-1, 1].
+            reward: Of this step.
+            terminated, truncated: Whether and how the episode ended here.
             head: Head of the task that the step is from.
         """
         i, columns = self._next, self._columns
-        columns["obs"][i] = step.obs[0]
+        columns["obs"][i] = obs
         columns["action"][i] = action
-        columns["reward"][i] = step.reward[0]
-        columns["next_obs"][i] = step.next_obs[0]
-        columns["terminated"][i] = step.terminated[0]
-        columns["last"][i] = step.terminated[0] or step.truncated[0]
+        columns["reward"][i] = reward
+        columns["next_obs"][i] = next_obs
+        columns["terminated"][i] = terminated
+        columns["last"][i] = terminated or truncated
         columns["head"][i] = head
         self._next = (i + 1) % self.capacity
         self._size = min(self._size + 1, self.capacity)

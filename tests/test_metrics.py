@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from crl import metrics
+from crl import bootstrap, metrics
 from crl.metrics import Scores
 
 NAN = math.nan
@@ -357,13 +357,13 @@ def test_without_an_evaluation_at_step_0_there_is_no_b() -> None:
         lambda: metrics.expected_minimum(NAN, 10, 5),
         lambda: metrics.expected_minimum(0.5, 0, 5),
         lambda: metrics.expected_minimum(0.5, 10, 0),
-        lambda: metrics.bootstrap_interval([]),
-        lambda: metrics.bootstrap_interval([1.0, 2.0], level=90),
-        lambda: metrics.bootstrap_interval([1.0, 2.0], resamples=0),
-        lambda: metrics.bootstrap_interval(np.ones((2, 2, 2))),
-        lambda: metrics.interquartile_mean([]),
-        lambda: metrics.probability_of_improvement([1.0], [2.0]),
-        lambda: metrics.probability_of_improvement([[1.0]], [[2.0, 3.0]]),
+        lambda: bootstrap.bootstrap_interval([]),
+        lambda: bootstrap.bootstrap_interval([1.0, 2.0], level=90),
+        lambda: bootstrap.bootstrap_interval([1.0, 2.0], resamples=0),
+        lambda: bootstrap.bootstrap_interval(np.ones((2, 2, 2))),
+        lambda: bootstrap.interquartile_mean([]),
+        lambda: bootstrap.probability_of_improvement([1.0], [2.0]),
+        lambda: bootstrap.probability_of_improvement([[1.0]], [[2.0, 3.0]]),
         lambda: metrics.summarize([]),
         lambda: metrics.summarize([hand_run(), reference([1.0])]),
     ],
@@ -511,49 +511,50 @@ ARCH_INTERVAL = (0.25, 0.7)
 
 
 def test_agrees_with_rliable_and_arch() -> None:
-    assert metrics.interquartile_mean(X) == pytest.approx(RLIABLE_IQM[0], abs=1e-15)
-    assert metrics.interquartile_mean(Y) == pytest.approx(RLIABLE_IQM[1], abs=1e-15)
-    assert metrics.probability_of_improvement(X, Y)[0] == pytest.approx(RLIABLE_IMPROVEMENT[0])
-    assert metrics.probability_of_improvement(Y, X)[0] == pytest.approx(RLIABLE_IMPROVEMENT[1])
-    iqm = metrics.bootstrap_interval(
-        X, metrics.interquartile_mean, stratified=True, resamples=50_000
+    assert bootstrap.interquartile_mean(X) == pytest.approx(RLIABLE_IQM[0], abs=1e-15)
+    assert bootstrap.interquartile_mean(Y) == pytest.approx(RLIABLE_IQM[1], abs=1e-15)
+    assert bootstrap.probability_of_improvement(X, Y)[0] == pytest.approx(RLIABLE_IMPROVEMENT[0])
+    assert bootstrap.probability_of_improvement(Y, X)[0] == pytest.approx(RLIABLE_IMPROVEMENT[1])
+    iqm = bootstrap.bootstrap_interval(
+        X, bootstrap.interquartile_mean, stratified=True, resamples=50_000
     )
-    mean = metrics.bootstrap_interval(X, stratified=True, resamples=50_000)
+    mean = bootstrap.bootstrap_interval(X, stratified=True, resamples=50_000)
     assert_allclose(iqm, RLIABLE_IQM_INTERVAL, atol=0.01)
     assert_allclose(mean, RLIABLE_MEAN_INTERVAL, atol=0.005)
-    assert_allclose(metrics.bootstrap_interval(X[:, 0], resamples=50_000), ARCH_INTERVAL, atol=0.02)
+    alone = bootstrap.bootstrap_interval(X[:, 0], resamples=50_000)
+    assert_allclose(alone, ARCH_INTERVAL, atol=0.02)
     # Control: these data tell the two ways of resampling apart.
-    assert np.abs(np.subtract(metrics.bootstrap_interval(X), RLIABLE_MEAN_INTERVAL)).max() > 0.02
+    assert np.abs(np.subtract(bootstrap.bootstrap_interval(X), RLIABLE_MEAN_INTERVAL)).max() > 0.02
 
 
 def test_interquartile_mean() -> None:
-    assert metrics.interquartile_mean([100, 1, 2, -50]) == 1.5
-    assert metrics.interquartile_mean([3.0]) == 3
-    assert metrics.interquartile_mean([0, 1, 5]) == 2  # too few to trim
+    assert bootstrap.interquartile_mean([100, 1, 2, -50]) == 1.5
+    assert bootstrap.interquartile_mean([3.0]) == 3
+    assert bootstrap.interquartile_mean([0, 1, 5]) == 2  # too few to trim
     rows = np.array([[100, 1, 2, -50], [4, 4, 4, 4]])
-    assert_array_equal(metrics.interquartile_mean(rows, axis=1), [1.5, 4])
-    assert_array_equal(metrics.interquartile_mean(rows.T, axis=0), [1.5, 4])
+    assert_array_equal(bootstrap.interquartile_mean(rows, axis=1), [1.5, 4])
+    assert_array_equal(bootstrap.interquartile_mean(rows.T, axis=0), [1.5, 4])
     # A NaN sorts last, where the trim would drop it.
-    assert math.isnan(metrics.interquartile_mean([0, 1, 2, NAN]))
+    assert math.isnan(bootstrap.interquartile_mean([0, 1, 2, NAN]))
 
 
 @given(st.lists(st.floats(-10, 10), min_size=1, max_size=30), st.randoms(use_true_random=False))
 def test_interquartile_mean_properties(values: list[float], random: object) -> None:
     shuffled = list(values)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    iqm = metrics.interquartile_mean(values)
-    assert iqm == metrics.interquartile_mean(shuffled)
+    iqm = bootstrap.interquartile_mean(values)
+    assert iqm == bootstrap.interquartile_mean(shuffled)
     assert min(values) - 1e-9 <= iqm <= max(values) + 1e-9
-    moved = metrics.interquartile_mean(np.array(values) + 1)
+    moved = bootstrap.interquartile_mean(np.array(values) + 1)
     assert moved == pytest.approx(iqm + 1, abs=1e-9)
 
 
 def test_one_seed_has_no_interval() -> None:
-    assert np.isnan(metrics.bootstrap_interval([0.5])).all()
-    assert np.isnan(metrics.bootstrap_interval([[0.5, 0.6]], stratified=True)).all()
-    assert np.isnan(metrics.bootstrap_interval([*range(20), NAN], np.nanmean)).all()
-    assert np.isnan(metrics.probability_of_improvement(X[:1], Y)[1:]).all()
-    assert np.isnan(metrics.probability_of_improvement(X, [[0.0, 0.0, 0.0, NAN]])).all()
+    assert np.isnan(bootstrap.bootstrap_interval([0.5])).all()
+    assert np.isnan(bootstrap.bootstrap_interval([[0.5, 0.6]], stratified=True)).all()
+    assert np.isnan(bootstrap.bootstrap_interval([*range(20), NAN], np.nanmean)).all()
+    assert np.isnan(bootstrap.probability_of_improvement(X[:1], Y)[1:]).all()
+    assert np.isnan(bootstrap.probability_of_improvement(X, [[0.0, 0.0, 0.0, NAN]])).all()
     for summary in metrics.summarize([hand_run()]).values():
         assert math.isnan(summary.low)
         assert math.isnan(summary.high)
@@ -562,21 +563,21 @@ def test_one_seed_has_no_interval() -> None:
 
 def test_bootstrap_draws_only_from_the_given_or_the_fixed_generator() -> None:
     values = np.random.default_rng(1).normal(size=10)
-    assert metrics.bootstrap_interval(values) == metrics.bootstrap_interval(values)
+    assert bootstrap.bootstrap_interval(values) == bootstrap.bootstrap_interval(values)
     seeded = [
-        metrics.bootstrap_interval(X[:, :2], rng=np.random.default_rng(s), resamples=50)
+        bootstrap.bootstrap_interval(X[:, :2], rng=np.random.default_rng(s), resamples=50)
         for s in (4, 4, 5)
     ]
     assert seeded[0] == seeded[1] != seeded[2]
-    fixed = metrics.bootstrap_interval(values, rng=np.random.default_rng(0))
-    assert fixed == metrics.bootstrap_interval(values)
+    fixed = bootstrap.bootstrap_interval(values, rng=np.random.default_rng(0))
+    assert fixed == bootstrap.bootstrap_interval(values)
 
 
 def test_bootstrap_takes_any_statistic_with_an_axis() -> None:
-    low, high = metrics.bootstrap_interval([0.0, 0.0, 0.0, 1.0, 1.0], np.median)
+    low, high = bootstrap.bootstrap_interval([0.0, 0.0, 0.0, 1.0, 1.0], np.median)
     assert (low, high) == (0.0, 1.0)
-    narrow = metrics.bootstrap_interval(X[:, 0], level=0.5)
-    wide = metrics.bootstrap_interval(X[:, 0], level=0.95)
+    narrow = bootstrap.bootstrap_interval(X[:, 0], level=0.5)
+    wide = bootstrap.bootstrap_interval(X[:, 0], level=0.95)
     assert wide[0] < narrow[0] < narrow[1] < wide[1]
 
 
@@ -584,7 +585,8 @@ def coverage(seeds: int, experiments: int = 400) -> float:
     rng = np.random.default_rng(11)
     hits = 0
     for _ in range(experiments):
-        low, high = metrics.bootstrap_interval(rng.normal(0.6, 0.2, seeds), resamples=400, rng=rng)
+        sample = rng.normal(0.6, 0.2, seeds)
+        low, high = bootstrap.bootstrap_interval(sample, resamples=400, rng=rng)
         hits += low <= 0.6 <= high
     return hits / experiments
 
@@ -598,22 +600,22 @@ def test_the_interval_covers() -> None:
 def test_resampling_tasks_apart_is_too_narrow_for_runs_with_a_shared_history() -> None:
     rng = np.random.default_rng(5)
     correlated = rng.normal(size=(20, 1)) + 0.1 * rng.normal(size=(20, 10))
-    whole = np.diff(metrics.bootstrap_interval(correlated))[0]
-    apart = np.diff(metrics.bootstrap_interval(correlated, stratified=True))[0]
+    whole = np.diff(bootstrap.bootstrap_interval(correlated))[0]
+    apart = np.diff(bootstrap.bootstrap_interval(correlated, stratified=True))[0]
     assert apart < whole / 2
     independent = rng.normal(size=(20, 10))
-    whole = np.diff(metrics.bootstrap_interval(independent))[0]
-    apart = np.diff(metrics.bootstrap_interval(independent, stratified=True))[0]
+    whole = np.diff(bootstrap.bootstrap_interval(independent))[0]
+    apart = np.diff(bootstrap.bootstrap_interval(independent, stratified=True))[0]
     assert apart == pytest.approx(whole, rel=0.5)
 
 
 def test_probability_of_improvement() -> None:
-    assert metrics.probability_of_improvement(X, X)[0] == pytest.approx(0.5)
-    assert metrics.probability_of_improvement(X + 2, Y) == (1.0, 1.0, 1.0)
-    assert metrics.probability_of_improvement([[1.0]], [[1.0]])[0] == 0.5
-    value, low, high = metrics.probability_of_improvement(X, Y)
+    assert bootstrap.probability_of_improvement(X, X)[0] == pytest.approx(0.5)
+    assert bootstrap.probability_of_improvement(X + 2, Y) == (1.0, 1.0, 1.0)
+    assert bootstrap.probability_of_improvement([[1.0]], [[1.0]])[0] == 0.5
+    value, low, high = bootstrap.probability_of_improvement(X, Y)
     assert 0 <= low < value < high <= 1
-    assert value == pytest.approx(1 - metrics.probability_of_improvement(Y, X)[0])
+    assert value == pytest.approx(1 - bootstrap.probability_of_improvement(Y, X)[0])
 
 
 def test_probability_of_improvement_interval_against_a_loop() -> None:
@@ -624,7 +626,7 @@ def test_probability_of_improvement_interval_against_a_loop() -> None:
         wins = (x[:, None] > y) + 0.5 * (x[:, None] == y)
         draws.append(wins.mean())
     expected = np.quantile(draws, [0.05, 0.95])
-    assert_allclose(metrics.probability_of_improvement(X, Y)[1:], expected, atol=0.015)
+    assert_allclose(bootstrap.probability_of_improvement(X, Y)[1:], expected, atol=0.015)
 
 
 # --- forward transfer

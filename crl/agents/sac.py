@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from crl import seeding
-from crl.agent import BoolArray, FloatArray, Policy, PolicySpec, State, Step, Tree
+from crl.agent import BoolArray, FloatArray, Policy, PolicySpec, State, Step
+from crl.checkpoint import Tree
 from crl.config import require
 from crl.errors import UserError
 from crl.methods.base import Gaussian, Method, Methods, Part, Parts
@@ -230,7 +231,10 @@ class SAC:
             if step.first[0]:
                 self._tried.append(0.0)
             self._tried[-1] += float(step.reward[0])
-        self.replay.add(step, self._last_action, self.head)
+        self.replay.add(
+            step.obs[0], self._last_action, step.reward[0], step.next_obs[0],
+            terminated=bool(step.terminated[0]), truncated=bool(step.truncated[0]), head=self.head,
+        )
         self._task_steps += 1
         if self._task_steps > self.config.update_after:
             self._updates_due += self.config.update_to_data

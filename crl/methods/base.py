@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from crl import config, registry
-from crl.agent import Tree
+from crl.checkpoint import Tree
 from crl.errors import UserError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from crl import seeding
-from crl.agent import Tree
+from crl.checkpoint import Tree
 from crl.config import require
 from crl.methods.base import Gaussian, Learner, Method, Part, Parts, require_parts
 from crl.nn.distributions import gaussian_kl

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.func import jacrev, vmap
 
 from crl import seeding
-from crl.agent import Tree
+from crl.checkpoint import Tree
 from crl.config import require
 from crl.methods.base import Gaussian, Learner, Method, Part, Parts, require_parts
 from crl.nn.state import tensors_to_tree, tree_to_tensors

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from crl.agent import Tree
+from crl.checkpoint import Tree
 from crl.config import require
 from crl.methods.base import Learner, Method, Parameters, Part, Parts, require_parts
 from crl.nn.state import tensors_to_tree, tree_to_tensors

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from crl.agent import Tree
+from crl.checkpoint import Tree
 
 
 def tensors_to_tree(tensors: Mapping[str, Tensor]) -> Tree:

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crl.bootstrap import bootstrap_interval
 from crl.errors import UserError
-from crl.metrics import Scores, Summary, bootstrap_interval, summarize
+from crl.metrics import Scores, Summary, summarize
 from crl.run import COLUMNS, Run
 
 # Settings that change how a run is carried out, not what is tried: runs may differ in them and

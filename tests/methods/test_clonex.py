@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support import fill, make_agent, visit
+from visits import fill, make_agent, visit
 
 import crl
 

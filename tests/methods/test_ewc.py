@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from support import flat, make_agent, visit
 from torch import nn
 from torch.func import functional_call
+from visits import flat, make_agent, visit
 
 import crl
 from crl.methods.base import Gaussian, Part

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support import fill, flat, make_agent, outputs, visit
 from toy import corners
+from visits import fill, flat, make_agent, outputs, visit
 
 import crl
 from crl import checkpoint, registry

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from support import fill, make_agent, outputs, visit
+from visits import fill, make_agent, outputs, visit
 
 import crl
 from crl.methods.packnet import PackNet, prune
@@ -115,5 +115,5 @@ def test_an_agent_with_one_head_for_all_is_refused():
 
 
 def test_a_part_that_the_agent_lacks_is_named():
-    with pytest.raises(crl.UserError, match="needs a part 'world model'.*actor, critic"):
+    with pytest.raises(crl.UserError, match=r"needs a part 'world model'.*actor, critic"):
         make_agent(make(parts=("world model",)))

@@ -7,7 +7,6 @@ import torch
 from toy import corners
 
 import crl
-from crl.agent import Step
 from crl.agents.sac import SAC
 
 
@@ -25,9 +24,8 @@ def fill(agent: SAC, seed: int, count: int = 300) -> None:
     rng = np.random.default_rng(seed)
     for _ in range(count):
         obs, following = rng.normal(size=(2, 1, 3)).astype(np.float32)
-        step = Step(obs, np.zeros((1, 2)), rng.normal(size=1), following, np.array([False]),
-                    np.array([rng.random() < 0.1]), np.array([False]), [{}])
-        agent.replay.add(step, rng.uniform(-1, 1, 2).astype(np.float32), agent.head)
+        agent.replay.add(obs[0], rng.uniform(-1, 1, 2), rng.normal(), following[0],
+                         terminated=False, truncated=bool(rng.random() < 0.1), head=agent.head)
 
 
 def visit(agent: SAC, task, gradient_steps: int = 20) -> None:

@@ -1,0 +1,37 @@
+"""The code on the README and the CONTRIBUTING page runs as printed."""
+
+from __future__ import annotations
+
+import re
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from crl import registry
+
+ROOT = Path(__file__).parents[1]
+
+
+def blocks(page: str, language: str = "python") -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(), re.S | re.M)
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_code_blocks_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for table in (registry.agents, registry.methods):
+        monkeypatch.setattr(table, "_targets", dict(table._targets))
+    module = types.ModuleType("crl_docs_page")  # a real module, so that registered names resolve
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    source = blocks(page)
+    assert source
+    for number, block in enumerate(source):
+        exec(compile(block, f"{page}, block {number}", "exec"), module.__dict__)
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text()):
+        assert (ROOT / target).exists(), target
