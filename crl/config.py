@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 from crl.errors import UserError, unknown
 
 T = TypeVar("T")
+_TOO_LARGE = 2**63  # for NumPy, torch and everything else that is not Python itself
+_LONGEST_SHOWN = 80
 
 
 def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
@@ -65,7 +67,7 @@ def convert(value: Any, hint: Any, name: str) -> Any:
     elif origin is typing.Literal:
         if value in arguments and any(value is a or type(value) is type(a) for a in arguments):
             return value
-        raise UserError(f"{name} must be one of {', '.join(map(str, arguments))}, got {value!r}")
+        raise UserError(f"{name} must be {describe(hint)}, got {_shown(value)}")
     elif origin is tuple:
         if isinstance(value, (str, bytes, Mapping)) or not hasattr(value, "__iter__"):
             value = (value,)
@@ -78,9 +80,16 @@ def convert(value: Any, hint: Any, name: str) -> Any:
     elif hint is bool or isinstance(value, bool):
         if hint is bool and isinstance(value, bool):
             return value
+    elif hint is int and isinstance(value, int) and abs(value) >= _TOO_LARGE:
+        raise UserError(f"{name} must be a whole number below 2**63, got {_shown(value)}")
     elif isinstance(hint, type) and isinstance(value, hint):
         return value
-    raise UserError(f"{name} must be {describe(hint)}, got {value!r}")
+    raise UserError(f"{name} must be {describe(hint)}, got {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"
 
 
 def describe(hint: Any) -> str:
@@ -91,7 +100,7 @@ def describe(hint: Any) -> str:
     if origin is typing.Literal:
         return "one of " + ", ".join(map(str, arguments))
     if origin is tuple:
-        return f"a list of {describe(arguments[0])} values such as [a, b]"
+        return f"a list such as [a, b], each {describe(arguments[0])}"
     words = {int: "a whole number", float: "a finite number", bool: "true or false", str: "a word",
              type(None): "null"}
     return words.get(hint, str(hint))
@@ -106,7 +115,7 @@ def parse_value(text: str) -> Any:
     except (ValueError, RecursionError):  # also a number of thousands of digits, a thousand [[[
         pass
     inner = text.strip("()[]")
-    if "," in inner:
+    if "," in inner or (inner and text[0] in "([" and text[-1] in ")]"):
         return [parse_value(part.strip()) for part in inner.split(",") if part.strip()]
     try:
         return float(text) if text.isascii() else text  # .5 and 1e-4. are numbers, but not JSON

@@ -18,7 +18,7 @@ PUBLISHED_STEPS = 1_000_000
 QUICK3_STEPS = 20_000
 
 SEQUENCES: dict[str, tuple[str, ...]] = {
-    "quick3": ("window-close-v3", "faucet-close-v3", "handle-press-side-v3"),
+    "quick3": ("handle-press-side-v3", "faucet-close-v3", "window-close-v3"),
     "cw10": CW10,
     "cw20": CW10 + CW10,
     "cw-t1": ("push-v3", "window-close-v3", "hammer-v3"),

@@ -65,6 +65,7 @@ class ClonEx(Method):
         require(parts[self.config.part].gaussian, "method 'clonex' clones a part with Gaussian "
                 f"outputs; {self.config.part!r} gives point predictions, type clonex.part=actor")
         self._rng = seeding.generator(self.seed, "clonex")
+        self._device = next(parts[self.config.part].module.parameters()).device
         self._memory: dict[str, Tensor] = {}  # obs, head, mean, std: [stored, …]
 
     def loss(self, part: Part, batch: Batch) -> Tensor | None:
@@ -76,7 +77,8 @@ class ClonEx(Method):
         """Mean KL(stored ‖ current) over a batch of stored states."""
         stored = len(self._memory["obs"])
         rows = torch.from_numpy(self._rng.integers(stored, size=self.config.batch_size))
-        memory = {name: column[rows.to(column.device)] for name, column in self._memory.items()}
+        rows = rows.to(self._device)
+        memory = {name: column[rows] for name, column in self._memory.items()}
         now = _outputs(part, memory["obs"], memory["head"])
         return gaussian_kl(memory["mean"], memory["std"], now.mean, now.std).mean()
 
@@ -102,7 +104,7 @@ class ClonEx(Method):
         return {"memory": tensors_to_tree(self._memory), "rng": seeding.generator_state(self._rng)}
 
     def load_state_dict(self, tree: Tree) -> None:
-        self._memory = tree_to_tensors(tree["memory"])
+        self._memory = tree_to_tensors(tree["memory"], self._device)
         seeding.restore_generator(self._rng, tree["rng"])
 
 

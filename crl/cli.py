@@ -1,0 +1,224 @@
+"""The command line. Heavy modules are imported by the command that needs them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+from crl.errors import UserError, unknown
+
+_LONGEST_NUMBER = 1000  # digits; Python itself reads no more than 4300
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse whose errors are one line that says what to type."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; type '{self.prog} --help'")
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The console script ``crl``; exits with 0, 2 after a user's error, 130 when interrupted."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        options = _parser().parse_args(arguments)
+        options.run(options)
+        sys.stdout.flush()
+    except UserError as error:
+        print(f"crl: error: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("crl: stopped; type 'crl resume FOLDER' to go on from the last checkpoint",
+              file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
+        _close_output()
+        sys.exit(0)
+    except OSError as error:
+        print(f"crl: error: {error}", file=sys.stderr)
+        _close_output()
+        sys.exit(2)
+    sys.exit(0)
+
+
+def _close_output() -> None:
+    """Drops what could not be written; Python would try again, and fail, when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
+    from crl import __version__
+
+    parser = _Parser(prog="crl", allow_abbrev=False,
+                     description="Continual reinforcement learning of simulated robots.")
+    parser.add_argument("--version", action="version", version=f"crl {__version__}")
+    parser.set_defaults(run=lambda options: parser.print_help())
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
+
+    def command(name: str, run: Any, help: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=help, description=help, allow_abbrev=False)
+        sub.set_defaults(run=run)
+        return sub
+
+    sub = command("demo", _demo, "Learn three robot tasks twice, with and without PackNet; report.")
+    sub.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder for the two runs")
+    sub.add_argument("--seed", type=_natural, default=0)
+
+    sub = command("train", _train,
+                  "Train an agent on a stream; with no options, the demo's PackNet.")
+    sub.add_argument("--config", type=Path, help="JSON file, such as the run.json of a run")
+    sub.add_argument("--stream", help="'crl list streams', or tasks: push-v3,window-close-v3")
+    sub.add_argument("--agent", help="'crl list agents'")
+    sub.add_argument("--method", action="append", help="'crl list methods'; may be repeated")
+    sub.add_argument("--seed", type=_natural)
+    sub.add_argument("--out", type=Path, help="the run folder; must not exist")
+    sub.add_argument("--device", help="cpu (default), cuda, cuda:1")
+    sub.add_argument("--set", action="append", default=[], metavar="SECTION.NAME=VALUE",
+                     help="a setting of stream, agent, train or a method; may be repeated")
+
+    sub = command("resume", _resume, "Go on with a run that was stopped, bit-identically.")
+    sub.add_argument("folder", type=Path)
+
+    sub = command("eval", _eval, "Evaluate the newest policies of a run.")
+    sub.add_argument("folder", type=Path)
+    sub.add_argument("--task", help="one task of the run; default: all")
+    sub.add_argument("--episodes", type=_positive, default=10)
+    sub.add_argument("--seed", type=_natural, default=0)
+    sub.add_argument("--stochastic", action="store_true", help="sample actions")
+    sub.add_argument("--video", type=Path, help="write the episodes to this .mp4 (needs --task)")
+
+    sub = command("report", _report, "Write a self-contained HTML page, PNG and CSV from runs.")
+    sub.add_argument("folders", type=Path, nargs="+")
+    sub.add_argument("--out", type=Path, default=Path("report"))
+
+    sub = command("bench", _bench, "Measure speed: ours, the peer and the floor, side by side.")
+    sub.add_argument("name", nargs="?", help="which benchmark; default: all")
+    sub.add_argument("--json", action="store_true", help="one JSON object a line")
+
+    sub = command("list", _list, "List streams, agents, methods or tasks.")
+    sub.add_argument("kind", choices=("streams", "agents", "methods", "tasks"))
+    return parser
+
+
+def _natural(text: str) -> int:
+    if text.isdecimal() and text.isascii() and len(text) <= _LONGEST_NUMBER:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"expected a whole number from 0, got {text[:40]!r}")
+
+
+def _positive(text: str) -> int:
+    if text.strip("0") and text.isdecimal() and text.isascii() and len(text) <= _LONGEST_NUMBER:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text[:40]!r}")
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from crl.demo import demo
+    from crl.report import report
+    from crl.tables import console, success_table
+
+    runs = demo(options.out, options.seed)
+    last = {name: run.scores().values[-1].tolist() for name, run in runs.items()}
+    print("\nSuccess on every task after the whole stream:")
+    console().print(success_table(last, next(iter(runs.values())).tasks))
+    print(f"\nreport: {report(list(runs.values()), options.out / 'report')}")
+
+
+def _train(options: argparse.Namespace) -> None:
+    from crl.launch import apply_settings, default_launch, default_out, read_launch, run_launch
+    from crl.progress import Display
+
+    launch = default_launch()
+    if options.config:
+        launch = read_launch(options.config)
+    elif any(o is not None for o in (options.stream, options.agent, options.method)):
+        launch["methods"] = []
+    if options.stream is not None:
+        launch["stream"] = {"name": options.stream}
+    if options.agent is not None:
+        launch["agent"] = {"name": options.agent}
+    if options.method:
+        launch["methods"] = [{"name": name} for name in options.method]
+    for name in ("seed", "device"):
+        if getattr(options, name) is not None:
+            launch[name] = getattr(options, name)
+    apply_settings(launch, options.set)
+    out = options.out or default_out(launch)
+    with Display() as display:
+        run = run_launch(launch, out, watch=partial(display, out.name))
+    print(f"run: {run.folder}")
+
+
+def _resume(options: argparse.Namespace) -> None:
+    from crl.progress import Display
+    from crl.training import resume
+
+    with Display() as display:
+        run = resume(options.folder, watch=partial(display, options.folder.resolve().name))
+    print(f"run: {run.folder}")
+
+
+def _eval(options: argparse.Namespace) -> None:
+    from crl.video import choose_renderer, record
+
+    if options.video:
+        choose_renderer()
+    from crl.evaluation import evaluate
+    from crl.run import Run
+    from crl.tables import console, evaluation_table
+    from crl.training import restore
+
+    if options.video and options.task is None:
+        raise UserError("--video shows one task; add --task, one of those that 'crl eval "
+                        f"{options.folder}' lists")
+    run = Run(options.folder)
+    agent, stream = restore(run), run.stream
+    tasks = list(stream) if options.task is None else [stream[options.task]]
+    settings = {"seed": options.seed, "deterministic": not options.stochastic}
+    results = {}
+    for task in tasks:
+        policy = agent.policy(task)
+        if options.video:
+            rows = record(policy, stream, task, options.video, options.episodes, **settings)
+        else:
+            rows = evaluate(policy, task, options.episodes, **settings)
+        results[task.name] = rows
+    console().print(evaluation_table(results))
+
+
+def _report(options: argparse.Namespace) -> None:
+    from crl.report import report
+
+    print(f"report: {report(options.folders, options.out)}")
+
+
+def _bench(options: argparse.Namespace) -> None:
+    from crl.bench import BENCHES
+    from crl.tables import print_benchmarks
+
+    if options.name is not None and options.name not in BENCHES:
+        raise unknown("benchmark", options.name, BENCHES)
+    names = [options.name] if options.name else list(BENCHES)
+    rows = (row for name in names for row in BENCHES[name]())
+    if options.json:
+        for row in rows:
+            print(json.dumps(row), flush=True)
+    else:
+        print_benchmarks(rows)
+
+
+def _list(options: argparse.Namespace) -> None:
+    from crl.tables import console, names_table
+
+    console().print(names_table(options.kind))

@@ -1,0 +1,123 @@
+"""The tables that the command line prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from crl import registry
+from crl.evaluation import Episode
+from crl.progress import share
+from crl.stream import make_stream
+
+
+def names_table(kind: str) -> Table:
+    """What ``crl list`` prints: ``"streams"``, ``"agents"``, ``"methods"`` or ``"tasks"``."""
+    table = _table()
+    columns, rows = {"streams": _streams, "agents": _agents, "methods": _methods,
+                     "tasks": _tasks}[kind]()
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def success_table(names: Mapping[str, list[float]], tasks: list[str]) -> Table:
+    """A table of success per task (rows) and run (columns)."""
+    table = _table()
+    table.add_column("task")
+    for name in names:
+        table.add_column(name, justify="right")
+    for i, task in enumerate(tasks):
+        table.add_row(task, *(share(values[i]) for values in names.values()))
+    means = [share(sum(v) / len(v)) for v in names.values()]
+    table.add_row("[bold]mean", *(f"[bold]{m}" for m in means))
+    return table
+
+
+def evaluation_table(results: Mapping[str, Sequence[Episode]]) -> Table:
+    """A row a task: the means over its evaluation episodes."""
+    table = _table()
+    for column in ("task", "episodes", "success", "success at end", "return", "length"):
+        table.add_column(column, justify="left" if column == "task" else "right", no_wrap=True)
+    for task, episodes in results.items():
+        count = len(episodes)
+        table.add_row(
+            task, str(count),
+            share(sum(e.success_once for e in episodes) / count),
+            share(sum(e.success_end for e in episodes) / count),
+            f"{sum(e.reward_sum for e in episodes) / count:.1f}",
+            f"{sum(e.length for e in episodes) / count:.0f}",
+        )
+    return table
+
+
+def print_benchmarks(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Prints benchmark rows (see ``crl.bench``) as they come, in one table."""
+    table = _table()
+    for column in ("benchmark", "case", "unit", "ours", "peer", "floor", "ours/peer", "ours/floor"):
+        table.add_column(column, justify="left" if column in ("benchmark", "case") else "right")
+    with Live(table, console=console(), auto_refresh=False) as live:
+        for row in rows:
+            peers = ", ".join(f"{name} {_number(v)}" for name, v in row["peers"].items())
+            table.add_row(row["bench"], row["case"], row["unit"], _number(row["ours"]), peers,
+                          *(_number(row[c]) for c in ("floor", "ours/peer", "ours/floor")))
+            live.refresh()
+
+
+def console() -> Console:
+    """Standard output; wide where it is not a terminal, so that a line stays a line for grep."""
+    out = Console()
+    return out if out.is_terminal else Console(width=200)
+
+
+def _table() -> Table:
+    return Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"
+
+
+Rows = tuple[tuple[str, ...], list[tuple[str, ...]]]
+
+
+def _streams() -> Rows:
+    rows: list[tuple[str, ...]] = []
+    for name in registry.streams.names():
+        stream = make_stream(name)
+        tasks = ", ".join(t.name for t in stream)
+        rows.append((name, f"{stream[0].steps:,}", tasks))
+    return ("stream", "steps a task", "tasks"), rows
+
+
+def _agents() -> Rows:
+    rows: list[tuple[str, ...]] = [
+        (name, _first_line(registry.agents.load(name))) for name in registry.agents.names()
+    ]
+    return ("agent", "what it is"), rows
+
+
+def _methods() -> Rows:
+    rows: list[tuple[str, ...]] = []
+    for name in registry.methods.names():
+        method = registry.methods.load(name)
+        rows.append((name, _first_line(method), method.paper, ", ".join(method.needs) or "–"))
+    return ("method", "what it does", "paper", "needs"), rows
+
+
+def _tasks() -> Rows:
+    from crl.envs.metaworld import TASKS
+
+    rows: list[tuple[str, ...]] = [(name, "Meta-World v3") for name in TASKS]
+    rows.append(("any Gymnasium id", "flat Box observations and actions, such as Pendulum-v1"))
+    return ("task", "from"), rows
+
+
+def _first_line(thing: object) -> str:
+    return (thing.__doc__ or "").strip().splitlines()[0]

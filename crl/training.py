@@ -1,0 +1,510 @@
+"""The loop: any agent on any stream with any methods → a run folder.
+
+Checkpoints and evaluations fall between episodes, and every episode is reset with a seed of its own
+that depends on the run's seed and the episode's number alone. So the state of a run is the agent's
+state and a few counters, never an environment's, and a resumed run is bit-identical to one that was
+never stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from crl import config, seeding
+from crl.agent import Agent, Step, make_agent
+from crl.board import Board
+from crl.checkpoint import CheckpointStore, Tree, load_tree, same_structure
+from crl.config import require
+from crl.errors import UserError
+from crl.evaluation import Episode, as_row, read_success, run_episode
+from crl.methods.base import Method, make_method
+from crl.run import SCHEMA, Rows, Run, claim, describe_machine, write_info
+from crl.stream import Env, Task, TaskStream
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of the loop.
+
+    Attributes:
+        eval_every: Environment steps between evaluations; None: ten evaluations a task. Each
+            falls at the next end of an episode; one more before the first step of the stream and
+            one at the end of each task, after the methods have consolidated it.
+        eval_episodes: Episodes per evaluation and task.
+        eval_tasks: Evaluate on all tasks of the stream, those begun so far, or the current one.
+        eval_deterministic: Evaluate the mode of the policy rather than samples.
+        checkpoint_every: Environment steps between checkpoints, at the next end of an episode.
+        threads: CPU threads of torch; results are reproducible for an equal number.
+    """
+
+    eval_every: int | None = None
+    eval_episodes: int = 10
+    eval_tasks: Literal["all", "seen", "current"] = "all"
+    eval_deterministic: bool = True
+    checkpoint_every: int = 10_000
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("eval_every", "eval_episodes", "checkpoint_every", "threads"):
+            value = getattr(self, name)
+            require(value is None or value > 0, f"{name} must be above 0, got {value}")
+        require(self.threads <= 1024, f"threads must be at most 1024, got {self.threads}")
+
+
+@dataclass
+class Progress:
+    """Where a run stands; what a progress display is given after every episode.
+
+    Attributes:
+        phase: ``"training"``, ``"evaluating"``, ``"consolidating"`` or ``"finished"``.
+        task, task_step: Position of the current task and steps done in it.
+        env_step: Steps done in the whole stream.
+        wall_s: Seconds spent on the run.
+        train_success: Share of the last ten training episodes that succeeded.
+        eval_success: Success per task when it was last evaluated; NaN before.
+    """
+
+    stream: TaskStream
+    phase: str = "training"
+    task: int = 0
+    task_step: int = 0
+    env_step: int = 0
+    wall_s: float = 0.0
+    train_success: float = float("nan")
+    eval_success: list[float] = field(default_factory=list)
+
+
+Watch = Callable[[Progress], None]
+_FILES = ("train", "evals")
+
+
+def train(
+    agent: Agent,
+    stream: TaskStream,
+    methods: Sequence[str | Method] = (),
+    seed: int = 0,
+    out: str | Path = "runs/run",
+    *,
+    watch: Watch | None = None,
+    **settings: Any,
+) -> Run:
+    """Trains an agent on a stream.
+
+    Args:
+        agent: A new agent, made for this stream.
+        stream: The tasks.
+        methods: Names (``crl list methods``) or :class:`Method` objects, applied in this order.
+        seed: Seed of episodes, evaluations and methods.
+        out: The run folder; must not exist.
+        watch: Called with a :class:`Progress` after every episode and change of phase.
+        **settings: Fields of :class:`TrainConfig`.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        UserError: A setting is wrong, ``out`` exists or cannot be written, or a method lacks a part
+            of the agent. Nothing is left behind.
+    """
+    checked = config.build(TrainConfig, settings, "train")
+    _check_arguments(agent, stream, methods)
+    require(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0,
+            f"seed must be a whole number from 0, got {seed!r}")
+    made = [make_method(m, seeding.integer(seed, "method", m)) if isinstance(m, str) else m
+            for m in methods]
+    for method in made:
+        if "boundaries" in method.needs and stream.boundaries == "hidden":
+            raise UserError(f"method {method.name!r} needs to know task boundaries, and stream "
+                            f"{stream.name!r} hides them; use another method or stream")
+    agent.attach(made)
+    folder = Path(out)
+    with _Trainer(agent, stream, seed, checked, watch) as trainer:
+        trainer.create(folder, made)
+        trainer.run()
+    return Run(folder, stream)
+
+
+def resume(folder: str | Path, stream: TaskStream | None = None, *,
+           watch: Watch | None = None) -> Run:
+    """Goes on with a run that was stopped, bit-identical to never having stopped.
+
+    Args:
+        folder: The run folder.
+        stream: The stream of the run; needed only if it was made by the caller's own code.
+        watch: As in :func:`train`.
+
+    Raises:
+        UserError: Not a run folder, another schema, or a damaged checkpoint; nothing is changed.
+    """
+    with claim(Run(folder).folder):
+        run = Run(folder, stream)
+        if run.status == "finished":
+            return run
+        settings = config.build(TrainConfig, run.config["train"], "train")
+        with _Trainer(restore(run), run.stream, run.info["seed"], settings, watch) as trainer:
+            trainer.open(run)
+            trainer.run()
+    return Run(folder, run.stream)
+
+
+def restore(run: Run) -> Agent:
+    """The agent of a run as of its newest checkpoint, with its methods attached."""
+    agent = make_agent(stream=run.stream, device=run.info["hardware"]["device"],
+                       **run.config["agent"])
+    agent.attach([make_method(**entry) for entry in run.config["methods"]])
+    tree = _checkpoint(run.folder)
+    try:
+        agent.load_state_dict(tree["agent"])
+        if not same_structure(agent.state_dict(), tree["agent"]):
+            raise ValueError("the checkpoint holds more than this agent")
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"the checkpoint of {run.folder} does not fit the configuration in its "
+                        "run.json; restore run.json from a copy") from error
+    return agent
+
+
+def _check_arguments(agent: Any, stream: Any, methods: Any) -> None:
+    require(isinstance(stream, TaskStream),
+            f"stream must be a TaskStream, such as crl.make_stream('quick3'), got {stream!r}")
+    require(hasattr(agent, "policy") and hasattr(agent, "attach"),
+            f"agent must be an agent, such as crl.make_agent('sac', stream), got {agent!r}")
+    require(isinstance(methods, (list, tuple))
+            and all(isinstance(m, (str, Method)) for m in methods),
+            f"methods must be a list of names or methods, such as ['packnet'], got {methods!r}")
+    expected = agent.policy(stream[0]).spec.observation_low.shape
+    require(expected == stream.observation_space.shape,
+            f"the agent takes observations of shape {expected}, stream {stream.name!r} gives "
+            f"{stream.observation_space.shape}; make the agent for this stream")
+
+
+class _Trainer:
+    """One run in progress. A context manager: it closes what it opened and sets the status."""
+
+    def __init__(self, agent: Agent, stream: TaskStream, seed: int, settings: TrainConfig,
+                 watch: Watch | None) -> None:
+        self.agent = agent
+        self.stream = stream
+        self.seed = seed
+        self.config = settings
+        self.progress = Progress(stream)
+        self._watch = watch or (lambda progress: None)
+        self._envs: dict[str, Env] = {}
+        self._info: dict[str, Any] = {}
+        self._rows: dict[str, Rows] = {}
+        self._board: Board | None = None
+        self._claim = contextlib.ExitStack()
+        self._episodes = 0
+        self._evaluations = 0
+        self._recent: deque[bool] = deque(maxlen=10)
+
+    # ---- the run folder ----
+
+    def create(self, folder: Path, methods: Sequence[Method]) -> None:
+        """Makes the run folder under another name, and renames it once it is complete."""
+        try:
+            exists = folder.exists()
+        except OSError as error:
+            raise _cannot_write(folder, error) from None
+        if exists:
+            raise UserError(f"{folder} exists already; type 'crl resume {folder}' to go on with "
+                            "it, or choose another --out")
+        for task in self.stream:
+            self._env(task)  # a task that cannot be made is an error now, not after an hour
+        stream = self.stream.options or {"name": self.stream.name, "custom": True}
+        device = getattr(self.agent, "device", "cpu")
+        info = {
+            "schema": SCHEMA,
+            "status": "running",
+            "seed": self.seed,
+            "protocol": self.stream.protocol,
+            "tasks": [{"name": t.name, "steps": t.steps, "head": t.head} for t in self.stream],
+            "config": {
+                "stream": stream,
+                "agent": {"name": self.agent.name, **config.to_dict(self.agent.config)},
+                "methods": [{"name": m.name, **config.to_dict(m.config)} for m in methods],
+                "train": config.to_dict(self.config),
+            },
+            **describe_machine(self.config.threads, device),
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+        unfinished = folder.with_name(f".{folder.name}.unfinished")
+        made_parents = [p for p in folder.parents if not p.exists()]
+        try:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir(parents=True)
+            self._open_rows(unfinished)
+            write_info(unfinished, info)
+            CheckpointStore(unfinished / "checkpoints").save(self._state(), "0")
+            self._close_rows()
+            unfinished.rename(folder)
+        except BaseException as error:
+            self._close_rows()
+            shutil.rmtree(unfinished, ignore_errors=True)
+            for parent in made_parents:
+                with contextlib.suppress(OSError):
+                    parent.rmdir()
+            if isinstance(error, OSError):
+                raise _cannot_write(folder, error) from None
+            raise
+        self._claim.enter_context(claim(folder))
+        self.open(Run(folder))
+
+    def open(self, run: Run) -> None:
+        """Takes up a run where its newest checkpoint left it; the agent is restored already."""
+        self.folder = run.folder
+        tree = _checkpoint(run.folder)
+        try:
+            self._load(tree["loop"])
+            sizes = {name: int(tree["loop"]["rows"][name]) for name in _FILES}
+        except (LookupError, TypeError) as error:
+            raise UserError(f"the checkpoint of {run.folder} was not written by this crl; its "
+                            f"state of the loop lacks {error}") from error
+        self._store = CheckpointStore(run.folder / "checkpoints")
+        steps = self.progress.env_step
+        try:
+            self._open_rows(run.folder, sizes)
+            info = {**run.info, "status": "running"}
+            write_info(run.folder, info)
+            self._board = Board(run.folder / "tensorboard", start=steps + 1 if steps else 0)
+        except OSError as error:
+            raise _cannot_go_on(run.folder, error) from None
+        self._info = info
+
+    def _open_rows(self, folder: Path, sizes: dict[str, int] | None = None) -> None:
+        for name in _FILES:
+            self._rows[name] = Rows(folder / f"{name}.csv", keep=sizes[name] if sizes else None)
+        for rows in self._rows.values():
+            rows.cut()  # only once both are known to be long enough
+
+    def _close_rows(self) -> None:
+        for rows in self._rows.values():
+            rows.close()
+
+    def __enter__(self) -> _Trainer:
+        self._threads_before = torch.get_num_threads()
+        torch.set_num_threads(self.config.threads)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: object) -> None:
+        torch.set_num_threads(self._threads_before)
+        for env in self._envs.values():
+            env.close()
+        self._close_rows()
+        if self._board:
+            self._board.close()
+        if self._info and kind is not None:
+            asked = issubclass(kind, (KeyboardInterrupt, SystemExit))
+            self._set_status("interrupted" if asked else "failed")
+        self._claim.close()
+        if self._info and isinstance(error, OSError):
+            raise _cannot_go_on(self.folder, error) from error
+
+    @property
+    def _log(self) -> Board:
+        assert self._board is not None
+        return self._board
+
+    def _set_status(self, status: str) -> None:
+        self._info["status"] = status
+        try:
+            write_info(self.folder, self._info)
+        except OSError:
+            if status == "finished":
+                raise  # otherwise the error that led here is the one to report
+
+    # ---- state ----
+
+    def _state(self) -> Tree:
+        p = self.progress
+        return {
+            "agent": self.agent.state_dict(),
+            "loop": {
+                "task": p.task, "task_step": p.task_step, "env_step": p.env_step,
+                "episodes": self._episodes, "evaluations": self._evaluations,
+                "recent": list(self._recent), "eval_success": p.eval_success,
+                "wall_s": self._wall(), "cpu_s": self._cpu(),
+                "rows": {name: rows.size for name, rows in self._rows.items()},
+            },
+        }
+
+    def _load(self, loop: Tree) -> None:
+        p = self.progress
+        p.task, p.task_step, p.env_step = loop["task"], loop["task_step"], loop["env_step"]
+        p.eval_success = list(loop["eval_success"])
+        self._episodes, self._evaluations = loop["episodes"], loop["evaluations"]
+        self._recent = deque(loop["recent"], maxlen=10)
+        if self._recent:
+            p.train_success = float(np.mean(self._recent))
+        self._wall_start = time.perf_counter() - loop["wall_s"]
+        self._cpu_start = time.process_time() - loop["cpu_s"]
+
+    def _wall(self) -> float:
+        return time.perf_counter() - getattr(self, "_wall_start", time.perf_counter())
+
+    def _cpu(self) -> float:
+        return time.process_time() - getattr(self, "_cpu_start", time.process_time())
+
+    def _save(self) -> None:
+        for rows in self._rows.values():
+            rows.sync()  # a checkpoint must not outlive the rows that it counts on
+        self._log.flush()
+        self._store.save(self._state(), f"{self.progress.env_step}-{self.progress.task}")
+
+    # ---- the loop ----
+
+    def run(self) -> None:
+        """Trains to the end of the stream."""
+        p = self.progress
+        if p.env_step == 0:
+            self._evaluate()
+        while p.task < len(self.stream):
+            task = self.stream[p.task]
+            known = self.stream.boundaries == "known"
+            if p.task_step == 0 and (known or p.task == 0):
+                self.agent.begin_task(task)
+            self._train_task(task)
+            self._show("consolidating")
+            if known:
+                self.agent.end_task(task)
+            self._evaluate()
+            p.task += 1
+            p.task_step = 0
+            self._save()
+        self._set_status("finished")
+        self._show("finished")
+
+    def _train_task(self, task: Task) -> None:
+        p = self.progress
+        eval_every = self.config.eval_every or max(1, task.steps // 10)
+        while p.task_step < task.steps:
+            before = p.task_step
+            self._train_episode(task)
+            self._show("training")
+            if p.task_step >= task.steps:
+                break  # the end of a task is evaluated and saved once it is consolidated
+            if p.task_step // eval_every > before // eval_every:
+                self._evaluate()
+            if p.task_step // self.config.checkpoint_every > before // self.config.checkpoint_every:
+                self._save()
+
+    def _train_episode(self, task: Task) -> None:
+        """One training episode, cut short where the task's budget ends."""
+        p, env = self.progress, self._env(task)
+        seed = seeding.integer(self.seed, "train", self._episodes)
+        obs, info = env.reset(seed=seed)
+        first = np.array([True])
+        total, length, once, success, done = 0.0, 0, False, False, False
+        while not done:
+            row = as_row(obs)
+            action = self.agent.act(row, first)
+            obs, reward, terminated, truncated, info = env.step(action[0])
+            p.task_step += 1
+            p.env_step += 1
+            truncated = bool(truncated) or p.task_step >= task.steps
+            following = as_row(obs)
+            if not (np.isfinite(following).all() and np.isfinite(float(reward))):
+                raise UserError(f"task {task.name!r} gave a reward or observation that is not "
+                                f"finite at step {length} of the episode with seed {seed}")
+            self.agent.observe(Step(
+                row, action, np.array([reward], np.float32), following,
+                np.array([bool(terminated)]), np.array([truncated]), first, [info],
+            ))
+            self._log.write(self.agent.update(), p.env_step)
+            first = np.array([False])
+            total += float(reward)
+            length += 1
+            success = read_success(info)
+            once = once or success
+            done = bool(terminated) or truncated
+        episode = Episode(seed, total, once, success, length)
+        self._write("train", p.task, self._episodes, episode)
+        self._log.write({"train/return": total, "train/success": float(once)}, p.env_step)
+        self._episodes += 1
+        self._recent.append(once)
+        p.train_success = float(np.mean(self._recent))
+
+    def _evaluate(self) -> None:
+        """Evaluates the agent as it stands and writes a row per episode."""
+        p = self.progress
+        which = {"all": range(len(self.stream)), "seen": range(p.task + 1),
+                 "current": range(p.task, p.task + 1)}[self.config.eval_tasks]
+        self._show("evaluating")
+        p.eval_success = p.eval_success or [float("nan")] * len(self.stream)
+        for position in which:
+            task = self.stream[position]
+            policy, env = self.agent.policy(task), self._env(task)
+            episodes = []
+            for e in range(self.config.eval_episodes):
+                seed = seeding.integer(self.seed, "evaluate", self._evaluations, position, e)
+                episodes.append(run_episode(policy, env, seed,
+                                            deterministic=self.config.eval_deterministic))
+                self._write("evals", position, e, episodes[-1])
+            p.eval_success[position] = float(np.mean([e.success_once for e in episodes]))
+            self._log.write({f"eval/{task.name}": p.eval_success[position]}, p.env_step)
+        self._evaluations += 1
+        mean = float(np.mean([p.eval_success[i] for i in which]))
+        self._log.write({"eval/mean": mean}, p.env_step)
+        self._log.flush()
+
+    def _write(self, name: str, eval_task: int, number: int, episode: Episode) -> None:
+        self._rows[name].write({
+            "env_step": self.progress.env_step,
+            "grad_step": self.agent.gradient_steps,
+            "wall_s": self._wall(),
+            "cpu_s": self._cpu(),
+            "train_task": self.progress.task,
+            "eval_task": eval_task,
+            "episode": number,
+            "seed": episode.seed,
+            "return": episode.reward_sum,
+            "success_once": episode.success_once,
+            "success_end": episode.success_end,
+            "length": episode.length,
+        })
+
+    def _env(self, task: Task) -> Env:
+        if task.name not in self._envs:
+            self._envs[task.name] = self.stream.make(task)
+        return self._envs[task.name]
+
+    def _show(self, phase: str) -> None:
+        self.progress.phase = phase
+        self.progress.wall_s = self._wall()
+        try:
+            self._watch(self.progress)
+        except OSError as error:  # of the output, not of the run folder
+            raise UserError(f"cannot show progress: {error.strerror or error}; type "
+                            f"'crl resume {self.folder}' to go on") from error
+
+
+def _cannot_write(folder: Path, error: OSError) -> UserError:
+    return UserError(f"cannot write {folder}: {error.strerror or error}")
+
+
+def _cannot_go_on(folder: Path, error: OSError) -> UserError:
+    return UserError(f"{_cannot_write(folder, error)}; the run is safe up to its last checkpoint: "
+                     f"make room, then type 'crl resume {folder}'")
+
+
+def _checkpoint(folder: Path) -> Tree:
+    store = CheckpointStore(folder / "checkpoints")
+    while True:
+        latest = store.latest()
+        if latest is None:
+            raise UserError(f"{folder} has no checkpoint: its checkpoints/latest is missing")
+        try:
+            return load_tree(latest)
+        except UserError:
+            if store.latest() == latest:
+                raise  # else the run goes on meanwhile, and has replaced it
