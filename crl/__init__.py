@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from crl import registry, seeding
     from crl.agent import Agent, Policy, PolicySpec, make_agent
+    from crl.envs.catalog import make_stream
     from crl.errors import UserError
     from crl.evaluation import evaluate
     from crl.methods.base import Method, Part, make_method
     from crl.run import Run
-    from crl.stream import Task, TaskStream, make_stream
+    from crl.stream import Task, TaskStream
     from crl.training import resume, train
 
 __version__ = "0.1.0"
@@ -27,7 +28,7 @@ _PUBLIC = {
     "make_agent": "crl.agent", "UserError": "crl.errors", "evaluate": "crl.evaluation",
     "Method": "crl.methods.base", "Part": "crl.methods.base", "make_method": "crl.methods.base",
     "Run": "crl.run", "Task": "crl.stream", "TaskStream": "crl.stream",
-    "make_stream": "crl.stream", "resume": "crl.training", "train": "crl.training",
+    "make_stream": "crl.envs.catalog", "resume": "crl.training", "train": "crl.training",
 }
 __all__ = [*_PUBLIC, "__version__"]  # noqa: PLE0604
 

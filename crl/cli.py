@@ -170,20 +170,20 @@ def _resume(options: argparse.Namespace) -> None:
 
 
 def _eval(options: argparse.Namespace) -> None:
-    from crl.video import choose_renderer, record
+    from crl.envs.rendering import choose_renderer
 
     if options.video:
         choose_renderer()
     from crl.evaluation import evaluate
     from crl.run import Run
     from crl.tables import console, evaluation_table
-    from crl.training import restore
+    from crl.video import record
 
     if options.video and options.task is None:
         raise UserError("--video shows one task; add --task, one of those that 'crl eval "
                         f"{options.folder}' lists")
     run = Run(options.folder)
-    agent, stream = restore(run), run.stream
+    agent, stream = run.agent(), run.stream
     tasks = list(stream) if options.task is None else [stream[options.task]]
     settings = {"seed": options.seed, "deterministic": not options.stochastic}
     results = {}

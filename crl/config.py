@@ -80,6 +80,8 @@ def convert(value: Any, hint: Any, name: str) -> Any:
     elif hint is bool or isinstance(value, bool):
         if hint is bool and isinstance(value, bool):
             return value
+    elif hint is int and isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)  # 1e5 is a whole number to whoever types it
     elif hint is int and isinstance(value, int) and abs(value) >= _TOO_LARGE:
         raise UserError(f"{name} must be a whole number below 2**63, got {_shown(value)}")
     elif isinstance(hint, type) and isinstance(value, hint):

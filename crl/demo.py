@@ -12,10 +12,11 @@ import time
 from pathlib import Path
 from typing import IO
 
+from crl.envs.catalog import make_stream
 from crl.errors import UserError
 from crl.progress import Display
 from crl.run import Run
-from crl.stream import TaskStream, make_stream
+from crl.stream import TaskStream
 from crl.training import Progress
 
 RUNS: dict[str, list[str]] = {"fine-tuning": [], "packnet": ["--method", "packnet"]}

@@ -10,10 +10,10 @@ from typing import Any
 from crl import config, registry, seeding
 from crl.agent import make_agent
 from crl.config import parse_value, require
+from crl.envs.catalog import make_stream
 from crl.errors import UserError, unknown
 from crl.methods.base import make_method
 from crl.run import Run
-from crl.stream import make_stream
 from crl.training import TrainConfig, Watch, train
 
 Launch = dict[str, Any]

@@ -12,43 +12,26 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import importlib.metadata
 import json
 import os
-import platform
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crl import checkpoint
+from crl.checkpoint import Tree
+from crl.envs.catalog import make_stream
 from crl.errors import UserError
+from crl.rows import SCHEMA, read_columns
+from crl.stream import TaskStream
 
 if TYPE_CHECKING:
-    from crl.agent import Policy
+    from crl.agent import Agent, Policy
     from crl.metrics import Scores
-    from crl.stream import TaskStream
-
-SCHEMA = 1
-COLUMNS: dict[str, type] = {
-    "env_step": int,      # training steps of the whole stream when the row was written
-    "grad_step": int,
-    "wall_s": float,      # since the start of the run, time between stop and resume left out
-    "cpu_s": float,
-    "train_task": int,    # position in the stream of the task being trained
-    "eval_task": int,     # position of the task that the episode is of
-    "episode": int,       # counts per file from 0 (train) or per evaluation and task (evals)
-    "seed": int,          # env.reset(seed=…) sets the episode up again
-    "return": float,
-    "success_once": int,  # info["success"] was true at any step
-    "success_end": int,   # … at the last step
-    "length": int,
-}
 
 
 class Run:
@@ -126,8 +109,6 @@ class Run:
     @property
     def stream(self) -> TaskStream:
         """The stream of the run."""
-        from crl.stream import make_stream
-
         if self._stream is None:
             options = dict(self.config["stream"])
             if options.pop("custom", False):
@@ -139,78 +120,43 @@ class Run:
                             f"not {self._stream.protocol!r}; pass the stream of the run")
         return self._stream
 
+    def checkpoint(self) -> Tree:
+        """The newest checkpoint: the ``agent``, the ``loop`` and the sizes of the ``rows``."""
+        store = checkpoint.CheckpointStore(self.folder / "checkpoints")
+        while True:
+            latest = store.latest()
+            if latest is None:
+                raise UserError(f"{self.folder} has no checkpoint: its checkpoints/latest is "
+                                "missing")
+            try:
+                return checkpoint.load_tree(latest)
+            except UserError:
+                if store.latest() == latest:
+                    raise  # else the run goes on meanwhile, and has replaced it
+
+    def agent(self, device: str = "cpu") -> Agent:
+        """The agent as of the newest checkpoint, with its methods attached, on ``device``."""
+        from crl.agent import make_agent
+        from crl.methods.base import make_method
+
+        agent = make_agent(stream=self.stream, device=device, **self.config["agent"])
+        agent.attach([make_method(**entry) for entry in self.config["methods"]])
+        tree = self.checkpoint()
+        try:
+            agent.load_state_dict(tree["agent"])
+            if not checkpoint.same_structure(agent.state_dict(), tree["agent"]):
+                raise ValueError("the checkpoint holds more than this agent")
+        except (LookupError, TypeError, ValueError, RuntimeError) as error:
+            raise UserError(f"the checkpoint of {self.folder} does not fit the configuration in "
+                            "its run.json; restore run.json from a copy") from error
+        return agent
+
     def policy(self, task: str | int) -> Policy:
         """The frozen policy for a task (its name or position), from the newest checkpoint."""
-        from crl.training import restore
-
-        return restore(self).policy(self.stream[task])
+        return self.agent().policy(self.stream[task])
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r}, {self.label}, {self.status})"
-
-
-class Rows:
-    """A CSV file of :data:`COLUMNS` that only grows, and can be cut back to a known length."""
-
-    def __init__(self, path: Path, keep: int | None = None) -> None:
-        """Opens ``path``; ``keep`` bytes of it stay once it is :meth:`cut` (None: a new file)."""
-        self._keep = keep
-        if keep is None:
-            self._file: IO[str] = open(path, "x", newline="")  # noqa: SIM115
-            csv.writer(self._file).writerow(COLUMNS)
-            self._file.flush()
-        else:
-            if not path.exists() or path.stat().st_size < keep:
-                raise UserError(f"{path} is shorter than when the checkpoint was written; "
-                                "restore it from a copy, or start the run again in a new folder")
-            self._file = open(path, "r+", newline="")  # noqa: SIM115
-
-    def cut(self) -> None:
-        """Drops what is beyond ``keep``; new rows follow what is left."""
-        if self._keep is not None:
-            self._file.truncate(self._keep)
-            self._file.seek(self._keep)
-
-    @property
-    def size(self) -> int:
-        """Bytes written so far."""
-        return self._file.tell()
-
-    def write(self, row: Mapping[str, Any]) -> None:
-        """Adds a row; it is in the file when this returns."""
-        text = [f"{row[c]:.6g}" if kind is float else str(int(row[c]))
-                for c, kind in COLUMNS.items()]
-        csv.writer(self._file).writerow(text)
-        self._file.flush()
-
-    def sync(self) -> None:
-        """Waits until all rows are on the disk."""
-        os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):  # a row that could not be written cannot be now
-            self._file.close()
-
-
-def read_columns(path: Path) -> dict[str, NDArray[Any]]:
-    """Reads a CSV of :data:`COLUMNS`. An unfinished last line, as a kill can leave, is left out."""
-    try:
-        text = path.read_text()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is damaged: it is not text") from None
-    lines = text[: text.rfind("\n") + 1].splitlines()
-    if not lines or lines[0].split(",") != list(COLUMNS):
-        raise UserError(f"{path} does not have the columns of schema {SCHEMA}: "
-                        + ",".join(COLUMNS))
-    try:
-        rows = list(csv.reader(lines[1:]))
-        columns = list(zip(*rows, strict=True)) if rows else [()] * len(COLUMNS)
-        return {name: np.array([kind(v) for v in column], kind)
-                for (name, kind), column in zip(COLUMNS.items(), columns, strict=True)}
-    except (ValueError, OverflowError, csv.Error):
-        raise UserError(f"{path} has a row that is not {len(COLUMNS)} numbers") from None
 
 
 def read_info(folder: Path) -> dict[str, Any]:
@@ -290,41 +236,3 @@ def claim(folder: Path) -> Iterator[None]:
 def write_info(folder: Path, info: Mapping[str, Any]) -> None:
     """Replaces ``run.json`` in one step."""
     checkpoint.replace_file(folder / "run.json", (json.dumps(info, indent=2) + "\n").encode())
-
-
-def describe_machine(threads: int, device: str) -> dict[str, Any]:
-    """Versions, commit and hardware: what a result depends on besides its configuration."""
-    packages = ("crl", "torch", "numpy", "gymnasium", "mujoco", "metaworld")
-    return {
-        "versions": {"python": platform.python_version(),
-                     **{p: importlib.metadata.version(p) for p in packages}},
-        "commit": _commit(),
-        "hardware": {"cpu": _cpu_model(), "cores": os.cpu_count(), "machine": platform.machine(),
-                     "system": platform.system(), "device": device, "threads": threads},
-    }
-
-
-def _commit() -> str | None:
-    """The commit of this checkout, with ``+dirty`` if it has changes; None outside one."""
-    root = Path(__file__).resolve().parents[1]
-    if not (root / ".git").exists():
-        return None
-    git = ["git", "-C", str(root)]
-    try:
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True,
-                                check=True, timeout=10).stdout.strip()
-        changes = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True,
-                                 text=True, check=True, timeout=10).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return commit + ("+dirty" if changes.strip() else "")
-
-
-def _cpu_model() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or "unknown"

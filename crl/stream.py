@@ -12,7 +12,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
 
-from crl import config, registry
+from crl import config
 from crl.errors import UserError, unknown
 
 Env = gymnasium.Env[Any, Any]
@@ -274,30 +274,6 @@ class StreamEnv(gymnasium.Env[Any, Any]):
         if self._env is not None:
             self._env.close()
             self._env = None
-
-
-def make_stream(name: str, **options: Any) -> TaskStream:
-    """Makes a stream from its name.
-
-    Args:
-        name: A registered name (``crl list streams``) or a comma-separated list of task names
-            (``crl list tasks``, or any Gymnasium id), such as ``"push-v3,window-close-v3"``.
-        **options: Fields of :class:`StreamOptions`.
-
-    Raises:
-        UserError: Unknown name, unknown option, or a value out of range.
-    """
-    if not isinstance(name, str) or not name.strip():
-        raise UserError(f"a stream's name must be a word such as 'quick3', got {name!r}")
-    checked = config.build(StreamOptions, options, "stream")
-    if name in registry.streams:
-        stream: TaskStream = registry.streams.load(name)(name, checked)
-    else:
-        from crl.envs.catalog import stream_of
-
-        stream = stream_of(name, [part.strip() for part in name.split(",")], checked)
-    stream.options = {"name": name, **config.to_dict(checked)}
-    return stream
 
 
 def space_bounds(space: Box) -> tuple[np.ndarray, np.ndarray]:

@@ -10,9 +10,9 @@ from rich.live import Live
 from rich.table import Table
 
 from crl import registry
+from crl.envs.catalog import make_stream
 from crl.evaluation import Episode
 from crl.progress import share
-from crl.stream import make_stream
 
 
 def names_table(kind: str) -> Table:

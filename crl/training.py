@@ -8,8 +8,6 @@ never stopped.
 
 from __future__ import annotations
 
-import contextlib
-import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -21,14 +19,16 @@ import numpy as np
 import torch
 
 from crl import config, seeding
-from crl.agent import Agent, Step, make_agent
-from crl.board import Board
-from crl.checkpoint import CheckpointStore, Tree, load_tree, same_structure
+from crl.agent import Agent, Step
+from crl.checkpoint import Tree
 from crl.config import require
 from crl.errors import UserError
 from crl.evaluation import Episode, as_row, read_success, run_episode
 from crl.methods.base import Method, make_method
-from crl.run import SCHEMA, Rows, Run, claim, describe_machine, write_info
+from crl.provenance import describe_machine
+from crl.recorder import Recorder
+from crl.rows import SCHEMA
+from crl.run import Run, claim
 from crl.stream import Env, Task, TaskStream
 
 
@@ -127,11 +127,10 @@ def train(
             raise UserError(f"method {method.name!r} needs to know task boundaries, and stream "
                             f"{stream.name!r} hides them; use another method or stream")
     agent.attach(made)
-    folder = Path(out)
-    with _Trainer(agent, stream, seed, checked, watch) as trainer:
-        trainer.create(folder, made)
+    with _Trainer(agent, stream, seed, checked, watch, Path(out)) as trainer:
+        trainer.create(made)
         trainer.run()
-    return Run(folder, stream)
+    return Run(out, stream)
 
 
 def resume(folder: str | Path, stream: TaskStream | None = None, *,
@@ -151,26 +150,11 @@ def resume(folder: str | Path, stream: TaskStream | None = None, *,
         if run.status == "finished":
             return run
         settings = config.build(TrainConfig, run.config["train"], "train")
-        with _Trainer(restore(run), run.stream, run.info["seed"], settings, watch) as trainer:
+        agent = run.agent(run.info["hardware"]["device"])
+        with _Trainer(agent, run.stream, run.info["seed"], settings, watch, run.folder) as trainer:
             trainer.open(run)
             trainer.run()
     return Run(folder, run.stream)
-
-
-def restore(run: Run) -> Agent:
-    """The agent of a run as of its newest checkpoint, with its methods attached."""
-    agent = make_agent(stream=run.stream, device=run.info["hardware"]["device"],
-                       **run.config["agent"])
-    agent.attach([make_method(**entry) for entry in run.config["methods"]])
-    tree = _checkpoint(run.folder)
-    try:
-        agent.load_state_dict(tree["agent"])
-        if not same_structure(agent.state_dict(), tree["agent"]):
-            raise ValueError("the checkpoint holds more than this agent")
-    except (LookupError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"the checkpoint of {run.folder} does not fit the configuration in its "
-                        "run.json; restore run.json from a copy") from error
-    return agent
 
 
 def _check_arguments(agent: Any, stream: Any, methods: Any) -> None:
@@ -181,47 +165,37 @@ def _check_arguments(agent: Any, stream: Any, methods: Any) -> None:
     require(isinstance(methods, (list, tuple))
             and all(isinstance(m, (str, Method)) for m in methods),
             f"methods must be a list of names or methods, such as ['packnet'], got {methods!r}")
-    expected = agent.policy(stream[0]).spec.observation_low.shape
-    require(expected == stream.observation_space.shape,
-            f"the agent takes observations of shape {expected}, stream {stream.name!r} gives "
-            f"{stream.observation_space.shape}; make the agent for this stream")
+    for task in stream:
+        expected = agent.policy(task).spec.observation_low.shape
+        require(expected == stream.observation_space.shape,
+                f"the agent takes observations of shape {expected}, stream {stream.name!r} gives "
+                f"{stream.observation_space.shape}; make the agent for this stream")
 
 
 class _Trainer:
     """One run in progress. A context manager: it closes what it opened and sets the status."""
 
     def __init__(self, agent: Agent, stream: TaskStream, seed: int, settings: TrainConfig,
-                 watch: Watch | None) -> None:
+                 watch: Watch | None, folder: Path) -> None:
         self.agent = agent
         self.stream = stream
         self.seed = seed
         self.config = settings
+        self.folder = folder
         self.progress = Progress(stream)
+        self._recorder = Recorder(folder)
         self._watch = watch or (lambda progress: None)
         self._envs: dict[str, Env] = {}
-        self._info: dict[str, Any] = {}
-        self._rows: dict[str, Rows] = {}
-        self._board: Board | None = None
-        self._claim = contextlib.ExitStack()
         self._episodes = 0
         self._evaluations = 0
         self._recent: deque[bool] = deque(maxlen=10)
+        self._wall_start = time.perf_counter()
+        self._cpu_start = time.process_time()
 
-    # ---- the run folder ----
-
-    def create(self, folder: Path, methods: Sequence[Method]) -> None:
-        """Makes the run folder under another name, and renames it once it is complete."""
-        try:
-            exists = folder.exists()
-        except OSError as error:
-            raise _cannot_write(folder, error) from None
-        if exists:
-            raise UserError(f"{folder} exists already; type 'crl resume {folder}' to go on with "
-                            "it, or choose another --out")
+    def create(self, methods: Sequence[Method]) -> None:
+        """Begins a new run."""
         for task in self.stream:
             self._env(task)  # a task that cannot be made is an error now, not after an hour
-        stream = self.stream.options or {"name": self.stream.name, "custom": True}
-        device = getattr(self.agent, "device", "cpu")
         info = {
             "schema": SCHEMA,
             "status": "running",
@@ -229,66 +203,26 @@ class _Trainer:
             "protocol": self.stream.protocol,
             "tasks": [{"name": t.name, "steps": t.steps, "head": t.head} for t in self.stream],
             "config": {
-                "stream": stream,
+                "stream": self.stream.options or {"name": self.stream.name, "custom": True},
                 "agent": {"name": self.agent.name, **config.to_dict(self.agent.config)},
                 "methods": [{"name": m.name, **config.to_dict(m.config)} for m in methods],
                 "train": config.to_dict(self.config),
             },
-            **describe_machine(self.config.threads, device),
+            **describe_machine(self.config.threads, getattr(self.agent, "device", "cpu")),
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
-        unfinished = folder.with_name(f".{folder.name}.unfinished")
-        made_parents = [p for p in folder.parents if not p.exists()]
-        try:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            unfinished.mkdir(parents=True)
-            self._open_rows(unfinished)
-            write_info(unfinished, info)
-            CheckpointStore(unfinished / "checkpoints").save(self._state(), "0")
-            self._close_rows()
-            unfinished.rename(folder)
-        except BaseException as error:
-            self._close_rows()
-            shutil.rmtree(unfinished, ignore_errors=True)
-            for parent in made_parents:
-                with contextlib.suppress(OSError):
-                    parent.rmdir()
-            if isinstance(error, OSError):
-                raise _cannot_write(folder, error) from None
-            raise
-        self._claim.enter_context(claim(folder))
-        self.open(Run(folder))
+        self._recorder.create(info, self._state())
+        self.open(Run(self.folder))
 
     def open(self, run: Run) -> None:
         """Takes up a run where its newest checkpoint left it; the agent is restored already."""
-        self.folder = run.folder
-        tree = _checkpoint(run.folder)
+        checkpoint = run.checkpoint()
         try:
-            self._load(tree["loop"])
-            sizes = {name: int(tree["loop"]["rows"][name]) for name in _FILES}
+            self._load(checkpoint["loop"])
         except (LookupError, TypeError) as error:
             raise UserError(f"the checkpoint of {run.folder} was not written by this crl; its "
                             f"state of the loop lacks {error}") from error
-        self._store = CheckpointStore(run.folder / "checkpoints")
-        steps = self.progress.env_step
-        try:
-            self._open_rows(run.folder, sizes)
-            info = {**run.info, "status": "running"}
-            write_info(run.folder, info)
-            self._board = Board(run.folder / "tensorboard", start=steps + 1 if steps else 0)
-        except OSError as error:
-            raise _cannot_go_on(run.folder, error) from None
-        self._info = info
-
-    def _open_rows(self, folder: Path, sizes: dict[str, int] | None = None) -> None:
-        for name in _FILES:
-            self._rows[name] = Rows(folder / f"{name}.csv", keep=sizes[name] if sizes else None)
-        for rows in self._rows.values():
-            rows.cut()  # only once both are known to be long enough
-
-    def _close_rows(self) -> None:
-        for rows in self._rows.values():
-            rows.close()
+        self._recorder.open(run, checkpoint, self.progress.env_step)
 
     def __enter__(self) -> _Trainer:
         self._threads_before = torch.get_num_threads()
@@ -300,28 +234,7 @@ class _Trainer:
         torch.set_num_threads(self._threads_before)
         for env in self._envs.values():
             env.close()
-        self._close_rows()
-        if self._board:
-            self._board.close()
-        if self._info and kind is not None:
-            asked = issubclass(kind, (KeyboardInterrupt, SystemExit))
-            self._set_status("interrupted" if asked else "failed")
-        self._claim.close()
-        if self._info and isinstance(error, OSError):
-            raise _cannot_go_on(self.folder, error) from error
-
-    @property
-    def _log(self) -> Board:
-        assert self._board is not None
-        return self._board
-
-    def _set_status(self, status: str) -> None:
-        self._info["status"] = status
-        try:
-            write_info(self.folder, self._info)
-        except OSError:
-            if status == "finished":
-                raise  # otherwise the error that led here is the one to report
+        self._recorder.close(error)
 
     # ---- state ----
 
@@ -334,7 +247,6 @@ class _Trainer:
                 "episodes": self._episodes, "evaluations": self._evaluations,
                 "recent": list(self._recent), "eval_success": p.eval_success,
                 "wall_s": self._wall(), "cpu_s": self._cpu(),
-                "rows": {name: rows.size for name, rows in self._rows.items()},
             },
         }
 
@@ -350,16 +262,13 @@ class _Trainer:
         self._cpu_start = time.process_time() - loop["cpu_s"]
 
     def _wall(self) -> float:
-        return time.perf_counter() - getattr(self, "_wall_start", time.perf_counter())
+        return time.perf_counter() - self._wall_start
 
     def _cpu(self) -> float:
-        return time.process_time() - getattr(self, "_cpu_start", time.process_time())
+        return time.process_time() - self._cpu_start
 
     def _save(self) -> None:
-        for rows in self._rows.values():
-            rows.sync()  # a checkpoint must not outlive the rows that it counts on
-        self._log.flush()
-        self._store.save(self._state(), f"{self.progress.env_step}-{self.progress.task}")
+        self._recorder.save(self._state(), f"{self.progress.env_step}-{self.progress.task}")
 
     # ---- the loop ----
 
@@ -381,7 +290,7 @@ class _Trainer:
             p.task += 1
             p.task_step = 0
             self._save()
-        self._set_status("finished")
+        self._recorder.set_status("finished")
         self._show("finished")
 
     def _train_task(self, task: Task) -> None:
@@ -420,7 +329,7 @@ class _Trainer:
                 row, action, np.array([reward], np.float32), following,
                 np.array([bool(terminated)]), np.array([truncated]), first, [info],
             ))
-            self._log.write(self.agent.update(), p.env_step)
+            self._recorder.scalars(self.agent.update(), p.env_step)
             first = np.array([False])
             total += float(reward)
             length += 1
@@ -429,7 +338,7 @@ class _Trainer:
             done = bool(terminated) or truncated
         episode = Episode(seed, total, once, success, length)
         self._write("train", p.task, self._episodes, episode)
-        self._log.write({"train/return": total, "train/success": float(once)}, p.env_step)
+        self._recorder.scalars({"train/return": total, "train/success": float(once)}, p.env_step)
         self._episodes += 1
         self._recent.append(once)
         p.train_success = float(np.mean(self._recent))
@@ -451,14 +360,13 @@ class _Trainer:
                                             deterministic=self.config.eval_deterministic))
                 self._write("evals", position, e, episodes[-1])
             p.eval_success[position] = float(np.mean([e.success_once for e in episodes]))
-            self._log.write({f"eval/{task.name}": p.eval_success[position]}, p.env_step)
+            self._recorder.scalars({f"eval/{task.name}": p.eval_success[position]}, p.env_step)
         self._evaluations += 1
         mean = float(np.mean([p.eval_success[i] for i in which]))
-        self._log.write({"eval/mean": mean}, p.env_step)
-        self._log.flush()
+        self._recorder.scalars({"eval/mean": mean}, p.env_step)
 
     def _write(self, name: str, eval_task: int, number: int, episode: Episode) -> None:
-        self._rows[name].write({
+        self._recorder.write(name, {
             "env_step": self.progress.env_step,
             "grad_step": self.agent.gradient_steps,
             "wall_s": self._wall(),
@@ -486,25 +394,3 @@ class _Trainer:
         except OSError as error:  # of the output, not of the run folder
             raise UserError(f"cannot show progress: {error.strerror or error}; type "
                             f"'crl resume {self.folder}' to go on") from error
-
-
-def _cannot_write(folder: Path, error: OSError) -> UserError:
-    return UserError(f"cannot write {folder}: {error.strerror or error}")
-
-
-def _cannot_go_on(folder: Path, error: OSError) -> UserError:
-    return UserError(f"{_cannot_write(folder, error)}; the run is safe up to its last checkpoint: "
-                     f"make room, then type 'crl resume {folder}'")
-
-
-def _checkpoint(folder: Path) -> Tree:
-    store = CheckpointStore(folder / "checkpoints")
-    while True:
-        latest = store.latest()
-        if latest is None:
-            raise UserError(f"{folder} has no checkpoint: its checkpoints/latest is missing")
-        try:
-            return load_tree(latest)
-        except UserError:
-            if store.latest() == latest:
-                raise  # else the run goes on meanwhile, and has replaced it

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes.util
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +13,6 @@ from crl.agent import Policy
 from crl.errors import UserError
 from crl.evaluation import Episode, run_episode
 from crl.stream import Env, Task, TaskStream
-
-
-def choose_renderer() -> None:
-    """Lets MuJoCo draw without a display where there is none; call before it is imported."""
-    if "MUJOCO_GL" in os.environ or "DISPLAY" in os.environ or os.name != "posix":
-        return
-    for name, library in (("egl", "EGL"), ("osmesa", "OSMesa")):
-        if ctypes.util.find_library(library):
-            os.environ["MUJOCO_GL"] = name
-            return
 
 
 def record(policy: Policy, stream: TaskStream, task: Task, path: Path, episodes: int = 1,

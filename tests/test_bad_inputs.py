@@ -578,7 +578,7 @@ def of(*kinds: type[Corner], steps: int = 50) -> TaskStream:
         (lambda out: crl.make_stream(None), "such as 'quick3'"),
         (lambda out: crl.make_stream("quick3", steps=5), "did you mean 'steps_per_task'"),
         (lambda out: crl.make_stream("quick3", steps_per_task=0), "above 0"),
-        (lambda out: crl.make_stream("quick3", horizon=2.0), "a whole number, got 2.0"),
+        (lambda out: crl.make_stream("quick3", horizon=2.5), "a whole number, got 2.5"),
         (lambda out: crl.make_agent("sca", corners()), "did you mean 'sac'"),
         (lambda out: crl.make_agent("sac", corners(), seed=-1), "seed must be a whole number"),
         (lambda out: crl.make_agent("sac", corners(), seed=1.0), "seed must be a whole number"),

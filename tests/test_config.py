@@ -43,7 +43,8 @@ class Sample:
 
 GOOD: list[tuple[str, Any, Any]] = [
     ("number", 2, 2.0), ("number", -1e-300, -1e-300), ("number", 10**300, 1e300),
-    ("whole", 7, 7), ("whole", 2**63 - 1, 2**63 - 1), ("flag", True, True), ("word", "", ""),
+    ("whole", 7, 7), ("whole", 1e5, 100_000), ("whole", 2**63 - 1, 2**63 - 1),
+    ("flag", True, True), ("word", "", ""),
     ("choice", "green", "green"), ("choice", 1, 1), ("widths", [1, 2], (1, 2)),
     ("widths", (1,), (1,)), ("widths", 5, (5,)), ("widths", [], ()), ("words", "one", ("one",)),
     ("words", ["a", "b"], ("a", "b")), ("limit", None, None), ("limit", 3, 3.0),
@@ -51,7 +52,8 @@ GOOD: list[tuple[str, Any, Any]] = [
 ]
 BAD: list[tuple[str, Any]] = [
     ("number", True), ("number", "2"), ("number", None), ("number", math.nan),
-    ("number", -math.inf), ("number", 10**400), ("number", [1.0]), ("whole", 2.0), ("whole", True),
+    ("number", -math.inf), ("number", 10**400), ("number", [1.0]), ("whole", True),
+    ("whole", 2.5), ("whole", 1e300),
     ("whole", "2"), ("whole", None), ("whole", -1), ("whole", 2**63), ("whole", -(2**63)),
     ("flag", 1), ("flag", "true"), ("flag", None), ("word", 5), ("word", None), ("word", True),
     ("choice", "blue"), ("choice", True), ("choice", None), ("choice", ["red"]), ("choice", 1.5),

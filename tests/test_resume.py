@@ -41,6 +41,7 @@ from crl import checkpoint, launch, seeding, training
 from crl.cli import main
 from crl.nn import state as trees
 from crl.replay import Replay
+from crl.rows import Rows
 from crl.run import Run, claim
 
 
@@ -75,7 +76,7 @@ def folder(driver: Driver) -> Iterator[str]:
 # ---- killed ----
 
 SAC, STORE = "crl.agents.sac:SAC", "crl.checkpoint:CheckpointStore"
-TRAINER, ROWS = "crl.training:_Trainer", "crl.run:Rows"
+TRAINER, ROWS = "crl.training:_Trainer", "crl.rows:Rows"
 
 # While a run is created; in order. The second write of a process that creates is tree.json.
 CREATING = [
@@ -118,7 +119,8 @@ CONSOLIDATING = {
 ENDING = [
     (f"{SAC}.end_task", "before", 1), (f"{SAC}.end_task", "after", 1),
     (f"{SAC}.begin_task", "before", 1), (f"{SAC}.begin_task", "after", 1),
-    (f"{TRAINER}._set_status", "before", 1), (f"{TRAINER}._set_status", "after", 1),
+    ("crl.recorder:Recorder.set_status", "before", 1),
+    ("crl.recorder:Recorder.set_status", "after", 1),
 ]
 
 
@@ -226,7 +228,7 @@ def test_asked_to_stop(
 
 
 def test_asked_to_stop_while_a_run_is_created(driver: Driver) -> None:
-    for target in ("crl.checkpoint:save_tree", f"{ROWS}.__init__", "crl.training:write_info"):
+    for target in ("crl.checkpoint:save_tree", f"{ROWS}.__init__", "crl.recorder:write_info"):
         result = driver(*train_arguments("packnet", "new/run"),
                         kill={**at(target, "after", 1), "signal": "TERM"})
         assert result.status == 130
@@ -353,14 +355,15 @@ def test_a_checkpoint_that_is_replaced_while_it_is_read(
     run = Run(copy_run(stopped, tmp_path / "run"), corners(3, 100))
     store = checkpoint.CheckpointStore(run.folder / "checkpoints")
     reads = []
+    really = checkpoint.load_tree
 
     def load(folder: Path) -> Any:
         reads.append(folder.name)
         if len(reads) == 1:
-            store.save(checkpoint.load_tree(folder), "newer")
-        return checkpoint.load_tree(folder)
+            store.save(really(folder), "newer")
+        return really(folder)
 
-    monkeypatch.setattr(training, "load_tree", load)
+    monkeypatch.setattr(checkpoint, "load_tree", load)
     assert run.policy(0) is not None
     assert reads == ["150-1", "newer"]
 
@@ -420,7 +423,7 @@ def nothing(*arguments: Any, **options: Any) -> None:
         (trees, "load_optimizer", "/agent/optimizers"),
         (trees, "load_parameters", "/agent/actor"),
         (Replay, "load_state_dict", "/agent/replay"),
-        (training.Rows, "cut", "train"),
+        (Rows, "cut", "train"),
     ],
 )
 def test_the_comparison_sees_what_is_not_restored(
@@ -434,7 +437,7 @@ def test_the_comparison_sees_what_is_not_restored(
     if name == "load_optimizer" or owner is Replay:
         with pytest.raises(crl.UserError, match="does not fit"):  # seen at once
             crl.resume(run, stream)
-        monkeypatch.setattr(training, "same_structure", lambda a, b: True)
+        monkeypatch.setattr(checkpoint, "same_structure", lambda a, b: True)
     crl.resume(run, stream)
     assert any(expected in name for name in differences(read_state(run), read_state(whole)))
 
@@ -497,7 +500,7 @@ def assert_one_line(result: Result, *words: str) -> None:
     ("target", "call"),
     [(f"{ROWS}.write", 4), (f"{ROWS}.write", 20), (f"{STORE}.save", 2), (f"{STORE}.save", 5),
      ("os:replace", 4), (f"{TRAINER}._evaluate", 3), ("crl.board:Board.flush", 2),
-     (f"{TRAINER}._set_status", 1)],
+     ("crl.recorder:Recorder.set_status", 1)],
 )
 def test_the_disk_fills_up(
     target: str, call: int, driver: Driver, reference: Callable[[str], dict[str, Any]],
@@ -528,7 +531,7 @@ def test_a_run_is_not_begun_on_a_full_disk(driver: Driver, small_disk: Path) -> 
 
 
 def test_the_disk_fills_up_while_a_run_is_created(driver: Driver, small_disk: Path) -> None:
-    for target, call in (("crl.training:write_info", 1), (f"{STORE}.save", 1), ("os:replace", 1),
+    for target, call in (("crl.recorder:write_info", 1), (f"{STORE}.save", 1), ("os:replace", 1),
                          (f"{ROWS}.__init__", 2)):
         kill = {"target": target, "when": "fill", "call": call, "file": str(small_disk / "filler")}
         result = driver(*train_arguments("packnet", "disk/new/run"), kill=kill)
@@ -621,7 +624,8 @@ def test_a_repaired_checkpoint_goes_on(stopped: Path, whole: Path, tmp_path: Pat
     assert differences(read_state(run), read_state(whole)) == []
 
 
-@pytest.mark.parametrize("lacking", ["agent", "loop", "loop.rows", "agent.replay", "loop.task"])
+@pytest.mark.parametrize(
+    "lacking", ["agent", "loop", "rows", "rows.train", "agent.replay", "loop.task"])
 def test_a_checkpoint_of_something_else_is_refused(
     lacking: str, stopped: Path, tmp_path: Path
 ) -> None:

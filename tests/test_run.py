@@ -21,9 +21,11 @@ from support import listing
 from toy import HORIZON, corners
 
 import crl
-from crl import run as run_module
+from crl import provenance
 from crl.evaluation import evaluate
-from crl.run import COLUMNS, SCHEMA, Rows, Run, describe_machine, read_columns
+from crl.provenance import describe_machine
+from crl.rows import COLUMNS, SCHEMA, Rows, read_columns
+from crl.run import Run
 from crl.training import Progress
 
 HEADER = ",".join(COLUMNS)
@@ -378,17 +380,17 @@ def test_the_commit_and_whether_there_are_changes(
     module = tmp_path / "crl" / "run.py"
     module.parent.mkdir()
     module.write_text("")
-    monkeypatch.setattr(run_module, "__file__", str(module))
-    assert run_module._commit() is None  # an installed package: no checkout
+    monkeypatch.setattr(provenance, "__file__", str(module))
+    assert provenance._commit() is None  # an installed package: no checkout
     git("init")
-    assert run_module._commit() is None  # no commit yet
+    assert provenance._commit() is None  # no commit yet
     git("add", ".")
     git("commit", "-m", "first")
     commit = git("rev-parse", "HEAD")
-    assert run_module._commit() == commit
+    assert provenance._commit() == commit
     (tmp_path / "note").write_text("files that are not tracked do not count")
-    assert run_module._commit() == commit
+    assert provenance._commit() == commit
     module.write_text("# changed")
-    assert run_module._commit() == commit + "+dirty"
+    assert provenance._commit() == commit + "+dirty"
     monkeypatch.setenv("PATH", "/nowhere")  # no git here
-    assert run_module._commit() is None
+    assert provenance._commit() is None

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from toy import HORIZON, Corner, corners
 
 import crl
+from crl.envs.catalog import make_stream
 from crl.registry import streams
-from crl.stream import Task, TaskStream, check_spaces, make_env, make_stream, space_bounds
+from crl.stream import Task, TaskStream, check_spaces, make_env, space_bounds
 
 
 def test_a_stream_is_a_sequence() -> None:

@@ -153,8 +153,8 @@ class SAC:
         self._target_entropy = settings.target_entropy * act
 
         self._rng = seeding.generator(seed, "agent", "numpy")
-        self._generator = torch.Generator(self.device)
-        self._generator.manual_seed(seeding.integer(seed, "agent", "torch"))
+        # On the CPU whatever the device: the same draws everywhere, and a state that loads anywhere.
+        self._generator = torch.Generator().manual_seed(seeding.integer(seed, "agent", "torch"))
         initial = torch.Generator().manual_seed(seeding.integer(seed, "agent", "weights"))
         self._new_actor = partial(Actor, obs, act, heads, settings, initial)
         self._new_critics = partial(Critics, obs, act, heads, settings, initial)
@@ -359,7 +359,7 @@ class SAC:
         return log_temperature
 
     def _noise(self, like: Tensor) -> Tensor:
-        return torch.randn(like.shape, generator=self._generator, device=self.device)
+        return torch.randn(like.shape, generator=self._generator).to(self.device)
 
     def _actor_outputs(self, batch: Batch, parameters: dict[str, Tensor] | None = None) -> Gaussian:
         mean, log_std = functional_call(self.actor, parameters or {}, (batch.obs, batch.head))
@@ -373,7 +373,12 @@ class SAC:
     # ---- tasks ----
 
     def _head_of(self, task: Task) -> int:
-        return task.head if self._multi_head else 0
+        if not self._multi_head:
+            return 0
+        require(task.head < len(self.log_temperatures),
+                f"task {task.name!r} has head {task.head}, the agent {len(self.log_temperatures)} "
+                "heads; make the agent for this stream")
+        return task.head
 
     def _exploring_head(self, first: bool) -> int | None:
         """The head that explores now, None for uniform actions."""

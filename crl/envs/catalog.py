@@ -1,4 +1,4 @@
-"""Task names → environments: the fifty Meta-World tasks, and any Gymnasium id."""
+"""Names → streams and tasks: registered streams, Meta-World's tasks, and any Gymnasium id."""
 
 from __future__ import annotations
 
@@ -8,10 +8,33 @@ from typing import Any
 
 import gymnasium
 
+from crl import config, registry
 from crl.errors import UserError, unknown
 from crl.stream import Env, StreamOptions, Task, TaskStream
 
 DEFAULT_STEPS = 100_000
+
+
+def make_stream(name: str, **options: Any) -> TaskStream:
+    """Makes a stream from its name.
+
+    Args:
+        name: A registered name (``crl list streams``) or a comma-separated list of task names
+            (``crl list tasks``, or any Gymnasium id), such as ``"push-v3,window-close-v3"``.
+        **options: Fields of :class:`StreamOptions`.
+
+    Raises:
+        UserError: Unknown name, unknown option, or a value out of range.
+    """
+    if not isinstance(name, str) or not name.strip():
+        raise UserError(f"a stream's name must be a word such as 'quick3', got {name!r}")
+    checked = config.build(StreamOptions, options, "stream")
+    if name in registry.streams:
+        stream: TaskStream = registry.streams.load(name)(name, checked)
+    else:
+        stream = stream_of(name, [part.strip() for part in name.split(",")], checked)
+    stream.options = {"name": name, **config.to_dict(checked)}
+    return stream
 
 
 def stream_of(
@@ -57,7 +80,7 @@ def maker(task: str, options: StreamOptions) -> Callable[..., Env]:
         if options.partially_observable:
             raise UserError(f"partially_observable works on Meta-World tasks, not on {task!r}")
         return partial(_make_gymnasium, task, options.horizon)
-    raise unknown("stream or task", task, [*TASKS, *gymnasium.registry],
+    raise unknown("stream or task", task, [*registry.streams.names(), *TASKS, *gymnasium.registry],
                   "type 'crl list streams' or 'crl list tasks'")
 
 

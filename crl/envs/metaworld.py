@@ -32,6 +32,7 @@ never shows.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,6 +45,7 @@ from numpy.typing import NDArray
 
 from crl.envs.metaworld_fast import VectorRejectedError, fast_class
 from crl.envs.metaworld_tasks import TASKS
+from crl.envs.rendering import has_display
 from crl.errors import UserError, unknown
 
 __all__ = ["TASKS", "MetaworldEnv", "make"]
@@ -267,13 +269,15 @@ class MetaworldEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
             buffer = self.model.vis.global_
             buffer.offwidth = max(buffer.offwidth, width)
             buffer.offheight = max(buffer.offheight, height)
+            advice = ("on a machine without a display set MUJOCO_GL=egl or MUJOCO_GL=osmesa before "
+                      "starting Python, and install libegl1 or libosmesa6")
+            windows = os.environ.get("MUJOCO_GL", "glfw").lower() not in ("egl", "osmesa")
+            if windows and not has_display():  # MuJoCo would abort the process
+                raise UserError(f"cannot draw: there is no display; {advice}")
             try:
                 self._renderer = mujoco.Renderer(self.model, height, width)
             except Exception as error:  # each graphics library raises its own
-                raise UserError(
-                    f"cannot draw ({error}); on a machine without a display set MUJOCO_GL=egl or "
-                    "MUJOCO_GL=osmesa before starting Python, and install libegl1 or libosmesa6"
-                ) from error
+                raise UserError(f"cannot draw ({error}); {advice}") from error
         camera = self._options["camera_name"]
         self._renderer.update_scene(self.data, camera=camera)
         picture: NDArray[np.uint8] = self._renderer.render()

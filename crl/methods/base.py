@@ -206,7 +206,9 @@ class Methods:
 
 
 def require_parts(method: str, wanted: Sequence[str], parts: Parts) -> None:
-    """Raises ``UserError`` naming the first part in ``wanted`` that the agent does not have."""
+    """Raises ``UserError`` for a part in ``wanted`` that the agent lacks, or that stands twice."""
+    config.require(len(set(wanted)) == len(wanted) > 0,
+                   f"method {method!r} needs each of its parts once; got {', '.join(wanted)}")
     for name in wanted:
         if name not in parts:
             raise UserError(f"method {method!r} needs a part {name!r}; this agent has "

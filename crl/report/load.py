@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from crl.bootstrap import bootstrap_interval
 from crl.errors import UserError
 from crl.metrics import Scores, Summary, summarize
-from crl.run import COLUMNS, Run
+from crl.rows import COLUMNS
+from crl.run import Run
 
 # Settings that change how a run is carried out, not what is tried: runs may differ in them and
 # still be seeds of one experiment.

@@ -295,3 +295,10 @@ def test_config_is_checked():
                 {"start_steps": -1}):
         with pytest.raises(crl.UserError):
             SACConfig(**bad)
+
+
+def test_an_agent_made_for_fewer_tasks_is_refused_at_once(tmp_path):
+    agent = crl.make_agent("sac", corners(2), hidden=(8,))
+    with pytest.raises(crl.UserError, match="has head 2, the agent 2 heads; make the agent for"):
+        crl.train(agent, corners(3), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -348,6 +348,17 @@ def test_pictures(camera):
     assert make("push-v3").render() is None
 
 
+def test_without_a_display_drawing_is_refused_and_does_not_abort(monkeypatch):
+    for name in ("MUJOCO_GL", "DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("sys.platform", "linux")
+    env = make("push-v3", render_mode="rgb_array")
+    env.reset(seed=0)
+    for _ in range(2):  # MuJoCo's own second attempt aborted the process
+        with pytest.raises(UserError, match="there is no display; .* MUJOCO_GL=egl"):
+            env.render()
+
+
 # ---- stand-ins
 
 

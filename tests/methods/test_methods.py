@@ -69,3 +69,9 @@ def test_a_method_can_be_given_once():
     agent = crl.make_agent("sac", corners())
     with pytest.raises(crl.UserError, match="once"):
         agent.attach([make("ewc"), make("ewc")])
+
+
+@pytest.mark.parametrize("name", ["ewc", "packnet"])
+def test_a_part_can_be_named_once(name):
+    with pytest.raises(crl.UserError, match="each of its parts once; got actor, actor"):
+        make_agent(crl.make_method(name, parts=("actor", "actor")))

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from crl.run import COLUMNS, SCHEMA, Rows, write_info
+from crl.rows import COLUMNS, SCHEMA, Rows
+from crl.run import write_info
 
 TASKS = ("window-close-v3", "faucet-close-v3", "handle-press-side-v3")
 FORGETTING = {"packnet": 0.03, "ewc": 0.4, "clonex": 0.08}
