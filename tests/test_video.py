@@ -24,6 +24,6 @@ def test_a_film_has_a_frame_for_every_state(tmp_path, capsys):
     assert stopped.value.code == 0
     assert "window-close-v3" in capsys.readouterr().out
     with imageio.get_reader(film) as reader:
-        frames = list(reader)
+        frames = list(reader.iter_data())
     assert len(frames) == 2 * (25 + 1)
     assert frames[0].std() > 10
