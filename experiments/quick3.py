@@ -3,7 +3,7 @@
     python experiments/quick3.py             # go on where it stopped, two runs at a time
     crl report experiments/results/quick3/* --out report
 
-Each run is a `crl train` with one thread. When it is finished, its run.json and CSV files are copied
+Each run is a `crl train` with one thread. When it is finished, its run.json and CSV files go
 to experiments/results/quick3/; checkpoints stay in runs/quick3/.
 """
 
