@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -12,7 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from crl.training import Progress
+if TYPE_CHECKING:
+    from crl.training import Progress  # which imports torch; 'crl list' does without it
 
 _LINE_EVERY_S = 10.0
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from crl import registry
 from crl.envs.catalog import make_stream
+from crl.envs.metaworld_tasks import TASKS
 from crl.evaluation import Episode
 from crl.progress import share
 
@@ -112,8 +113,6 @@ def _methods() -> Rows:
 
 
 def _tasks() -> Rows:
-    from crl.envs.metaworld import TASKS
-
     rows: list[tuple[str, ...]] = [(name, "Meta-World v3") for name in TASKS]
     rows.append(("any Gymnasium id", "flat Box observations and actions, such as Pendulum-v1"))
     return ("task", "from"), rows

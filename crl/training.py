@@ -85,7 +85,6 @@ class Progress:
 
 
 Watch = Callable[[Progress], None]
-_FILES = ("train", "evals")
 
 
 def train(

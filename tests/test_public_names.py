@@ -40,9 +40,16 @@ def test_a_users_own_envs_and_agents_are_never_shadowed_nor_shadow_ours(tmp_path
     assert "sac" in listing.stdout
 
 
-@pytest.mark.parametrize("module", ["crl", "crl.metrics", "crl.registry", "crl.deploy", "crl.cli"])
+@pytest.mark.parametrize("module", ["crl", "crl.metrics", "crl.registry", "crl.deploy", "crl.cli",
+                                    "crl.tables", "crl.progress"])
 def test_light_modules_do_not_import_torch(module, tmp_path):
     assert run(f"import sys, {module}; print('torch' in sys.modules)", tmp_path) == "False"
+
+
+def test_listing_streams_imports_neither_torch_nor_metaworld(tmp_path):
+    code = ("import sys; from crl.tables import names_table; names_table('streams'); "
+            "names_table('tasks'); print({'torch', 'metaworld', 'mujoco'} & set(sys.modules))")
+    assert run(code, tmp_path) == "set()"
 
 
 def test_training_does_import_torch(tmp_path):

@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium
 
 from crl import config, registry
+from crl.envs.metaworld_tasks import TASKS
 from crl.errors import UserError, unknown
 from crl.stream import Env, StreamOptions, Task, TaskStream
 
@@ -72,8 +73,6 @@ def stream_of(
 
 def maker(task: str, options: StreamOptions) -> Callable[..., Env]:
     """``make(render_mode=None)`` for a task's name; ``UserError`` if there is no such task."""
-    from crl.envs.metaworld import TASKS
-
     if task in TASKS:
         return partial(_make_metaworld, task, options.horizon, options.partially_observable)
     if task in gymnasium.registry:

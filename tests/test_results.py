@@ -1,0 +1,37 @@
+"""Numbers quoted on the pages are those of the committed results."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import crl
+from crl.metrics import summarize
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "experiments" / "results" / "quick3"
+ROW = re.compile(r"^\| (\S+) \| (-?[\d.]+) \[.*?\] \| (-?[\d.]+) \| (-?[\d.]+) \| (\d+) \|$", re.M)
+
+
+def test_the_readmes_table_is_that_of_the_results():
+    rows = {row[0]: row[1:] for row in ROW.findall((ROOT / "README.md").read_text())}
+    assert set(rows) == {"packnet", "clonex", "ewc", "fine-tuning"}
+    for name, (performance, forgetting, min_acc, cpu) in rows.items():
+        runs = [crl.Run(folder) for folder in sorted(RESULTS.glob(f"{name.replace('-', '')}-*"))]
+        assert len(runs) == 3
+        assert all(run.status == "finished" for run in runs)
+        summary = summarize([run.scores() for run in runs])
+        assert float(performance) == pytest.approx(summary["performance"].mean, abs=0.005)
+        assert float(forgetting) == pytest.approx(summary["forgetting"].mean, abs=0.005)
+        assert float(min_acc) == pytest.approx(summary["min_acc"].mean, abs=0.005)
+        seconds = [run.train()["cpu_s"][-1] for run in runs]
+        assert int(cpu) == pytest.approx(sum(seconds) / 3, abs=1)
+
+
+def test_results_are_of_one_protocol_and_of_committed_code():
+    infos = [crl.Run(folder).info for folder in RESULTS.iterdir()]
+    assert len({info["protocol"] for info in infos}) == 1
+    assert infos[0]["protocol"] == crl.make_stream("quick3").protocol
+    assert not any(info["commit"].endswith("+dirty") for info in infos)
