@@ -12,7 +12,7 @@ for _task in TASKS:
         # checker: the tests run the full one on all fifty, and it costs as much as the physics.
         register(
             id=f"crl/{_task}",
-            entry_point="crl.envs.metaworld:make",
+            entry_point="crl.envs.metaworld:MetaworldEnv",
             kwargs={"task": _task},
             disable_env_checker=True,
         )

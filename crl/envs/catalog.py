@@ -86,10 +86,11 @@ def maker(task: str, options: StreamOptions) -> Callable[..., Env]:
 def _make_metaworld(
     task: str, horizon: int | None, partially_observable: bool, render_mode: str | None = None
 ) -> Env:
-    from crl.envs.metaworld import make
+    from crl.envs.metaworld import MetaworldEnv
 
     options: dict[str, Any] = {} if horizon is None else {"horizon": horizon}
-    return make(task, render_mode=render_mode, partially_observable=partially_observable, **options)
+    return MetaworldEnv(task, render_mode=render_mode, partially_observable=partially_observable,
+                        **options)
 
 
 def _make_gymnasium(task: str, horizon: int | None, render_mode: str | None = None) -> Env:

@@ -1,6 +1,6 @@
 """The fifty Meta-World v3 tasks as Gymnasium environments: exact, seeded, and fast.
 
-    env = crl.envs.metaworld.make("push-v3")        # or gymnasium.make("crl/push-v3")
+    env = crl.envs.metaworld.MetaworldEnv("push-v3")    # or gymnasium.make("crl/push-v3")
     obs, info = env.reset(seed=0)                   # info["task_vector"]: what the seed drew
     env.reset(options={"task_vector": info["task_vector"]})    # the same episode again
 
@@ -48,7 +48,7 @@ from crl.envs.metaworld_tasks import TASKS
 from crl.envs.rendering import has_display
 from crl.errors import UserError, unknown
 
-__all__ = ["TASKS", "MetaworldEnv", "make"]
+__all__ = ["TASKS", "MetaworldEnv"]
 
 Observation = NDArray[np.float32]
 
@@ -60,17 +60,20 @@ _FAR = 1e10
 # further away. A narrower bound would be wrong: a struck puck flies off the table.
 
 
-def make(
-    task: str,
-    *,
-    render_mode: str | None = None,
-    horizon: int = 200,
-    partially_observable: bool = False,
-    camera_name: str = "corner",
-    width: int = 480,
-    height: int = 480,
-) -> MetaworldEnv:
-    """A Meta-World v3 task as a Gymnasium environment.
+class MetaworldEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
+    """A Meta-World v3 task.
+
+    Observation, float32 [39]: hand position (3, metres), gripper opening (0–1), two object slots of
+    position (3) and quaternion (4), unused ones 0; the same 18 numbers one step earlier; the goal
+    position (3). Action, float32 [4] in [-1, 1]: hand displacement (1 = 1 cm a step) and gripper
+    effort (1 closes). Displacements beyond the range are clipped. Reward: 0–10 a step.
+
+    ``info`` holds Meta-World's terms as floats (``success``, ``near_object``, ``grasp_success``,
+    ``grasp_reward``, ``in_place_reward``, ``obj_to_target``, ``unscaled_reward``) and
+    ``is_success`` as a bool; after a reset, ``task_vector`` (float64 [3] or [6], metres).
+
+    ``model`` and ``data`` are MuJoCo's, to read. A reset restores what an earlier one simulated, so
+    it would not notice a changed ``model``.
 
     Args:
         task: One of :data:`TASKS`, such as ``"push-v3"``.
@@ -84,27 +87,6 @@ def make(
 
     Raises:
         UserError: an unknown task, render mode or camera, or a horizon below 1.
-    """
-    return MetaworldEnv(
-        task, render_mode=render_mode, horizon=horizon, partially_observable=partially_observable,
-        camera_name=camera_name, width=width, height=height,
-    )
-
-
-class MetaworldEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
-    """One Meta-World task; see :func:`make`.
-
-    Observation, float32 [39]: hand position (3, metres), gripper opening (0–1), two object slots of
-    position (3) and quaternion (4), unused ones 0; the same 18 numbers one step earlier; the goal
-    position (3). Action, float32 [4] in [-1, 1]: hand displacement (1 = 1 cm a step) and gripper
-    effort (1 closes). Displacements beyond the range are clipped. Reward: 0–10 a step.
-
-    ``info`` holds Meta-World's terms as floats (``success``, ``near_object``, ``grasp_success``,
-    ``grasp_reward``, ``in_place_reward``, ``obj_to_target``, ``unscaled_reward``) and
-    ``is_success`` as a bool; after a reset, ``task_vector`` (float64 [3] or [6], metres).
-
-    ``model`` and ``data`` are MuJoCo's, to read. A reset restores what an earlier one simulated, so
-    it would not notice a changed ``model``.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 80}  # noqa: RUF012 (Gymnasium's name)

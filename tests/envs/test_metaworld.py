@@ -23,7 +23,7 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 import crl.envs  # noqa: F401  (registers the ids)
 from crl.envs import metaworld_fast, metaworld_standins
-from crl.envs.metaworld import TASKS, MetaworldEnv, make
+from crl.envs.metaworld import TASKS, MetaworldEnv
 from crl.errors import UserError
 
 
@@ -46,7 +46,7 @@ def same(a, b):
 
 @pytest.fixture(scope="module")
 def env():
-    env = make("push-v3")
+    env = MetaworldEnv("push-v3")
     yield env
     env.close()
 
@@ -78,7 +78,7 @@ def test_the_checker_does_notice_a_wrong_space(env):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_an_episode_depends_on_the_seed_alone(task):
-    used, fresh = make(task), make(task)
+    used, fresh = MetaworldEnv(task), MetaworldEnv(task)
     for seed in range(12):  # each leaves bodies, notes and warm starts behind
         episode(used, seed, steps=3)
     first = episode(used, 0)
@@ -93,7 +93,7 @@ def test_an_episode_depends_on_the_seed_alone(task):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_restored_settling_is_the_simulated_one(task):
-    restoring, simulating = make(task), make(task)
+    restoring, simulating = MetaworldEnv(task), MetaworldEnv(task)
     simulating._rules._memory.attempts = 0  # never records, so never restores
     space = restoring.task_vector_space
     low_and_high = zip(space.low, space.high, strict=True)
@@ -119,7 +119,7 @@ def test_restored_settling_is_the_simulated_one(task):
 
 
 def test_a_sweep_notices_what_stands_in_the_way():
-    env = make("handle-press-side-v3")
+    env = MetaworldEnv("handle-press-side-v3")
     for seed in range(12):
         env.reset(seed=seed)
     sweep = env._rules._memory.second
@@ -136,7 +136,7 @@ def test_a_sweep_notices_what_stands_in_the_way():
 def test_nothing_but_two_model_fields_moves_in_an_episode():
     # A reset restores these two; any other would carry one episode into the next.
     for task in TASKS:
-        env = make(task)
+        env = MetaworldEnv(task)
         fields = [
             name for name in dir(env.model)
             if isinstance(getattr(env.model, name, None), np.ndarray)
@@ -183,7 +183,7 @@ def test_vectors_spread_over_their_space(env):
 
 
 def test_horizon():
-    env = make("window-close-v3", horizon=7)
+    env = MetaworldEnv("window-close-v3", horizon=7)
     with pytest.raises(ResetNeeded):
         env.step(np.zeros(4, np.float32))
     env.reset(seed=0)
@@ -192,11 +192,11 @@ def test_horizon():
     with pytest.raises(ResetNeeded):
         env.step(np.zeros(4, np.float32))
     with pytest.raises(UserError, match="horizon"):
-        make("push-v3", horizon=0)
+        MetaworldEnv("push-v3", horizon=0)
 
 
 def test_hidden_goal():
-    seen, hidden = make("reach-v3"), make("reach-v3", partially_observable=True)
+    seen, hidden = MetaworldEnv("reach-v3"), MetaworldEnv("reach-v3", partially_observable=True)
     a, b = episode(seen, 0, steps=5), episode(hidden, 0, steps=5)
     for visible, zeroed in zip(a[0::2][:1] + a[2:12:2], b[0::2][:1] + b[2:12:2], strict=True):
         np.testing.assert_array_equal(visible[:36], zeroed[:36])
@@ -246,11 +246,11 @@ def test_wrong_reset_options_are_one_clear_line(env, options):
 def test_unknown_names_suggest_known_ones():
     for name in ("push", "push-v2", "psh-v3"):
         with pytest.raises(ValueError, match=r"did you mean.*'push-v3'"):
-            make(name)
+            MetaworldEnv(name)
     with pytest.raises(UserError, match="corner"):
-        make("push-v3", camera_name="cornr")
+        MetaworldEnv("push-v3", camera_name="cornr")
     with pytest.raises(UserError, match="rgb_array"):
-        make("push-v3", render_mode="human")
+        MetaworldEnv("push-v3", render_mode="human")
 
 
 # ---- registration, pickles, pictures
@@ -282,7 +282,7 @@ def test_importing_the_registration_is_cheap():
 @pytest.mark.parametrize("task", ["push-v3", "bin-picking-v3", "basketball-v3", "door-open-v3"])
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda e: pickle.loads(pickle.dumps(e))])
 def test_a_copy_goes_on_where_the_original_is(task, duplicate):
-    env = make(task, horizon=40)
+    env = MetaworldEnv(task, horizon=40)
     env.reset(seed=3)
     rng = np.random.default_rng(0)
     for _ in range(25):
@@ -299,7 +299,7 @@ def test_a_copy_goes_on_where_the_original_is(task, duplicate):
 
 
 def test_a_copy_before_the_first_reset():
-    twin = pickle.loads(pickle.dumps(make("push-v3", partially_observable=True)))
+    twin = pickle.loads(pickle.dumps(MetaworldEnv("push-v3", partially_observable=True)))
     with pytest.raises(ResetNeeded):
         twin.step(np.zeros(4))
     assert not twin.reset(seed=0)[0][36:].any()
@@ -321,7 +321,7 @@ def test_spawned_processes_agree(env):
 
 @pytest.mark.parametrize("camera", ["corner", "corner2", "corner3", "corner4", "behindGripper"])
 def test_pictures(camera):
-    env = make("push-v3", render_mode="rgb_array", camera_name=camera, width=64, height=48)
+    env = MetaworldEnv("push-v3", render_mode="rgb_array", camera_name=camera, width=64, height=48)
     env.reset(seed=0)
     try:
         picture = env.render()
@@ -345,14 +345,14 @@ def test_pictures(camera):
     assert env.metadata["render_fps"] == round(1 / (5 * env.model.opt.timestep))
     env.close()
     env.step(np.zeros(4, np.float32))
-    assert make("push-v3").render() is None
+    assert MetaworldEnv("push-v3").render() is None
 
 
 def test_without_a_display_drawing_is_refused_and_does_not_abort(monkeypatch):
     for name in ("MUJOCO_GL", "DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("sys.platform", "linux")
-    env = make("push-v3", render_mode="rgb_array")
+    env = MetaworldEnv("push-v3", render_mode="rgb_array")
     env.reset(seed=0)
     for _ in range(2):  # MuJoCo's own second attempt aborted the process
         with pytest.raises(UserError, match="there is no display; .* MUJOCO_GL=egl"):
@@ -413,7 +413,7 @@ def test_contact_is_stocks():
 
 
 def test_meta_world_itself_is_not_patched():
-    make("push-v3").reset(seed=0)
+    MetaworldEnv("push-v3").reset(seed=0)
     module = sys.modules["metaworld.envs.sawyer_push_v3"]
     assert module.np is np
     assert module.reward_utils is reward_utils

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
-from crl.envs.metaworld import TASKS, make
+from crl.envs.metaworld import TASKS, MetaworldEnv
 
 CW10 = (
     "hammer-v3", "push-wall-v3", "faucet-close-v3", "push-back-v3", "stick-pull-v3",
@@ -59,7 +59,7 @@ def actions_of(kind, task, seed):
 
 
 def assert_same_episode(task, kind, seed, hidden=False):
-    env = make(task, horizon=HORIZON, partially_observable=hidden)
+    env = MetaworldEnv(task, horizon=HORIZON, partially_observable=hidden)
     for earlier in range(seed):  # a used environment, which must not matter
         env.reset(seed=100 + earlier)
         env.step(np.ones(4, np.float32))
@@ -108,7 +108,7 @@ def test_experts_succeed():
     # Or the comparison above would never meet a grasp, a contact or a success.
     won = set()
     for task in CW10:
-        env = make(task)
+        env = MetaworldEnv(task)
         obs, _ = env.reset(seed=0)
         choose = actions_of("expert", task, 0)
         truncated = False
@@ -120,7 +120,7 @@ def test_experts_succeed():
 
 
 def test_the_comparison_notices_another_vector():
-    env = make("push-v3")
+    env = MetaworldEnv("push-v3")
     _, info = env.reset(seed=0)
     vector = info["task_vector"]
     vector[0] += 1e-5
