@@ -127,11 +127,11 @@ class Critics(nn.Module):
 
 
 class SAC:
-    """Soft actor-critic; see the module's docstring and :class:`SACConfig`.
+    """Soft actor-critic with a head and a temperature per task.
 
     Args:
         stream: Gives the spaces and the number of heads.
-        settings: The configuration.
+        settings: The configuration; see :class:`SACConfig`.
         seed: Seed of initial weights and of all draws.
         device: Where networks and batches live.
     """

@@ -79,7 +79,8 @@ def maker(task: str, options: StreamOptions) -> Callable[..., Env]:
         if options.partially_observable:
             raise UserError(f"partially_observable works on Meta-World tasks, not on {task!r}")
         return partial(_make_gymnasium, task, options.horizon)
-    raise unknown("stream or task", task, [*registry.streams.names(), *TASKS, *gymnasium.registry],
+    others = (name for name in gymnasium.registry if not name.startswith("crl/"))  # TASKS again
+    raise unknown("stream or task", task, [*registry.streams.names(), *TASKS, *others],
                   "type 'crl list streams' or 'crl list tasks'")
 
 
