@@ -186,8 +186,7 @@ def make_agent(
     from crl import config, registry
 
     cls = registry.agents.load(name)
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise UserError(f"seed must be a whole number from 0, got {seed!r}")
+    config.require_whole("seed", seed, least=0)
     settings = config.build(cls.Config, settings, "agent")
     agent: Agent = cls(stream, settings, seed=seed, device=device)
     return agent

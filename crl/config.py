@@ -13,7 +13,7 @@ import math
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from crl.errors import UserError, unknown
 
@@ -135,3 +135,9 @@ def require(condition: bool, message: str) -> None:
     """Raises ``UserError(message)`` unless ``condition`` holds; for ``__post_init__`` checks."""
     if not condition:
         raise UserError(message)
+
+
+def require_whole(name: str, value: Any, *, least: Literal[0, 1]) -> None:
+    """Raises ``UserError`` unless ``value``, which users know as ``name``, is an int ≥ least."""
+    require(isinstance(value, int) and not isinstance(value, bool) and value >= least,
+            f"{name} must be a whole number {'above' if least else 'from'} 0, got {value!r}")

@@ -9,7 +9,7 @@ import numpy as np
 
 from crl import seeding
 from crl.agent import FloatArray, Policy
-from crl.config import require
+from crl.config import require, require_whole
 from crl.errors import UserError
 from crl.stream import Env, Task, make_env
 
@@ -41,11 +41,9 @@ def evaluate(
         seed: Seed of the evaluation: the same seed gives the same episodes.
         deterministic: Take the mode of the policy rather than samples.
     """
-    require(isinstance(episodes, int) and episodes > 0,
-            f"episodes must be a whole number above 0, got {episodes!r}")
+    require_whole("episodes", episodes, least=1)
     require(isinstance(task, Task), f"task must be a Task, such as stream['push-v3'], got {task!r}")
-    require(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0,
-            f"seed must be a whole number from 0, got {seed!r}")
+    require_whole("seed", seed, least=0)
     env = make_env(task)
     try:
         expected = policy.spec.observation_low.shape

@@ -9,7 +9,7 @@ from typing import Any
 
 from crl import config, registry, seeding
 from crl.agent import make_agent
-from crl.config import parse_value, require
+from crl.config import parse_value, require_whole
 from crl.envs.catalog import make_stream
 from crl.errors import UserError, unknown
 from crl.methods.base import make_method
@@ -109,7 +109,7 @@ def run_launch(launch: Launch, out: Path | None = None, watch: Watch | None = No
     """Makes everything that a launch names, and trains."""
     launch = {**default_launch(), "methods": [], **launch}
     seed = launch["seed"]
-    require(seed >= 0, f"seed must be a whole number from 0, got {seed}")
+    require_whole("seed", seed, least=0)
     _check_settings(launch)
     stream = make_stream(**launch["stream"])
     methods = [make_method(seed=seeding.integer(seed, "method", m["name"]), **m)

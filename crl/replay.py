@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from crl.checkpoint import Tree
+from crl.nn.state import to_tensor
 
 
 class Batch(NamedTuple):
@@ -24,6 +25,13 @@ class Batch(NamedTuple):
     next_obs: Tensor  # [B, obs]
     discount: Tensor  # [B]
     head: Tensor | int  # [B] int64, or one int when all are of the same head
+
+    @property
+    def heads(self) -> Tensor:
+        """The head of each transition, [B] int64."""
+        if isinstance(self.head, Tensor):
+            return self.head
+        return torch.full((len(self.obs),), self.head, device=self.obs.device)
 
 
 class Replay:
@@ -98,9 +106,9 @@ class Replay:
         return Batch(
             self._gather("obs", start),
             self._gather("action", start),
-            self._tensor(reward),
+            to_tensor(reward).to(self.device),
             self._gather("next_obs", end),
-            self._tensor(discount),
+            to_tensor(discount).to(self.device),
             int(head[0]) if same else torch.from_numpy(head).to(self.device),
         )
 
@@ -120,16 +128,10 @@ class Replay:
         return reward, end, np.where(columns["terminated"][end], np.float32(0), discount)
 
     def _gather(self, name: str, index: np.ndarray) -> Tensor:
-        # Into memory that torch allocated: always aligned alike, so that matrix products of equal
-        # numbers are equal to the last bit in every process (a resumed run depends on it).
+        # Into memory of torch's own, as ``to_tensor`` would, without the copy in between.
         column = self._columns[name]
         out = torch.empty((len(index), column.shape[1]))
         np.take(column, index, axis=0, out=out.numpy(), mode="clip")
-        return out.to(self.device)
-
-    def _tensor(self, values: np.ndarray) -> Tensor:
-        out = torch.empty(values.shape)
-        out.numpy()[:] = values
         return out.to(self.device)
 
     def state_dict(self) -> Tree:

@@ -43,15 +43,8 @@ class Task:
                        "such as 'push-v3'")
         config.require(callable(self.make), f"task {self.name!r}: make must be a function "
                        "that returns a Gymnasium environment")
-        config.require(_is_whole(self.steps) and self.steps > 0,
-                       f"task {self.name!r}: steps must be a whole number above 0, "
-                       f"got {self.steps!r}")
-        config.require(_is_whole(self.head) and self.head >= 0,
-                       f"task {self.name!r}: head must be a whole number from 0, got {self.head!r}")
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+        config.require_whole(f"task {self.name!r}: steps", self.steps, least=1)
+        config.require_whole(f"task {self.name!r}: head", self.head, least=0)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import torch
 from crl import config, seeding
 from crl.agent import Agent, Step
 from crl.checkpoint import Tree
-from crl.config import require
+from crl.config import require, require_whole
 from crl.errors import UserError
 from crl.evaluation import Episode, as_row, read_success, run_episode
 from crl.methods.base import Method, make_method
@@ -117,8 +117,7 @@ def train(
     """
     checked = config.build(TrainConfig, settings, "train")
     _check_arguments(agent, stream, methods)
-    require(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0,
-            f"seed must be a whole number from 0, got {seed!r}")
+    require_whole("seed", seed, least=0)
     made = [make_method(m, seeding.integer(seed, "method", m)) if isinstance(m, str) else m
             for m in methods]
     for method in made:

@@ -216,9 +216,7 @@ class SAC:
             action: FloatArray = self._rng.uniform(-1, 1, shape).astype(np.float32)
         else:
             with torch.inference_mode():
-                batch = torch.empty(obs.shape)
-                batch.numpy()[:] = obs
-                mean, log_std = self.actor(batch.to(self.device), head)
+                mean, log_std = self.actor(trees.to_tensor(obs).to(self.device), head)
                 sample, _ = tanh_gaussian(mean, log_std, self._noise(mean))
             action = sample.cpu().numpy()
         self._last_action = action[0]
@@ -425,9 +423,7 @@ class SACPolicy(Policy):
     def step(self, obs: FloatArray, state: State, first: BoolArray,
              deterministic: bool = True) -> tuple[FloatArray, State]:
         with torch.inference_mode():
-            batch = torch.empty(obs.shape)
-            batch.numpy()[:] = obs
-            mean, log_std = self.actor(batch, self.head)
+            mean, log_std = self.actor(trees.to_tensor(obs), self.head)
             if not deterministic:
                 mean = mean + log_std.exp() * torch.randn(mean.shape, generator=self._generator)
             action = mean.tanh().numpy()

@@ -48,7 +48,6 @@ the last bit of its velocity. No other task shows this (a test compares).
 _ATTEMPTS = 8  # recordings of the settling before a task is taken to touch its layout always
 
 
-
 # ------------------------------------------------------------------------------------ the mixin
 
 
@@ -92,8 +91,7 @@ class FastTask(SawyerXYZEnv):  # type: ignore[misc]
         self._draw: Callable[[], Array] | None = None
         self._model_start = self.model.body_pos.copy(), self.model.site_pos.copy()
         self._start = state_of(self.model, self.real)
-        self._attributes = dict(self.__dict__)
-        self._attributes = {k: _private(v) for k, v in self._attributes.items()}
+        self._attributes = {k: _private(v) for k, v in self.__dict__.items()}
 
     # ---- construction
 

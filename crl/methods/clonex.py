@@ -90,11 +90,9 @@ class ClonEx(Method):
     def end_task(self, task: Task, learner: Learner) -> None:
         part = learner.parts[self.config.part]
         batch = learner.replay.sample(self.config.samples_per_task, self._rng)
-        head = batch.head if isinstance(batch.head, Tensor) else torch.full(
-            (len(batch.obs),), batch.head, device=batch.obs.device)
         with torch.no_grad():
-            outputs = _outputs(part, batch.obs, head)
-        new = {"obs": batch.obs, "head": head, "mean": outputs.mean, "std": outputs.std}
+            outputs = _outputs(part, batch.obs, batch.heads)
+        new = {"obs": batch.obs, "head": batch.heads, "mean": outputs.mean, "std": outputs.std}
         self._memory = {
             name: torch.cat((self._memory[name], column)) if self._memory else column.clone()
             for name, column in new.items()

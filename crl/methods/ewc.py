@@ -170,10 +170,9 @@ def fisher(part: Part, batches: list[Batch], floor: float = 0.0) -> dict[str, Te
 
 def _pieces(batch: Batch) -> Iterator[tuple[Batch, int]]:
     """Cuts a batch into pieces of one head each and of a size whose gradients fit in memory."""
-    heads = batch.head if isinstance(batch.head, Tensor) else torch.full((len(batch.obs),),
-                                                                         batch.head)
+    heads = batch.heads
     for head in torch.unique(heads).tolist():
-        index = (heads == head).nonzero().squeeze(1).to(batch.obs.device)
+        index = (heads == head).nonzero().squeeze(1)
         for rows in index.split(_CHUNK):
             obs, action, reward, next_obs, discount = (c[rows] for c in batch[:5])
             yield Batch(obs, action, reward, next_obs, discount, head), head

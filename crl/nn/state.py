@@ -15,7 +15,18 @@ from crl.checkpoint import Tree
 
 def tensors_to_tree(tensors: Mapping[str, Tensor]) -> Tree:
     """Copies of named tensors as arrays."""
-    return {name: t.detach().cpu().numpy().copy() for name, t in tensors.items()}
+    return {name: _to_numpy(tensor) for name, tensor in tensors.items()}
+
+
+def to_tensor(values: np.ndarray[Any, Any]) -> Tensor:
+    """A float32 copy of an array in memory that torch allocated.
+
+    It is always aligned alike, so that matrix products of equal numbers are equal to the last bit
+    in every process (a resumed run depends on it); an array's own memory need not be.
+    """
+    out = torch.empty(values.shape)
+    out.numpy()[:] = values
+    return out
 
 
 def tree_to_tensors(tree: Tree, device: str | torch.device = "cpu") -> dict[str, Tensor]:
@@ -59,6 +70,11 @@ def load_generator(generator: torch.Generator, state: np.ndarray[Any, Any]) -> N
     generator.set_state(torch.from_numpy(np.array(state)))
 
 
+def _to_numpy(tensor: Tensor) -> np.ndarray[Any, Any]:
+    array: np.ndarray[Any, Any] = tensor.detach().cpu().numpy().copy()
+    return array
+
+
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
     """Within it a module's parameters are constants: losses reach its inputs, not its weights."""
@@ -67,11 +83,6 @@ def frozen(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         module.requires_grad_(True)
-
-
-def _to_numpy(value: Any) -> np.ndarray[Any, Any]:
-    array: np.ndarray[Any, Any] = value.detach().cpu().numpy().copy()
-    return array
 
 
 def copy_parameters(source: nn.Module, target: nn.Module) -> None:
