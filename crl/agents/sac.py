@@ -9,10 +9,10 @@ together, so that a method sees one consistent gradient of all parts.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -26,12 +26,12 @@ from crl.config import require
 from crl.errors import UserError
 from crl.methods.base import Gaussian, Method, Methods, Part, Parts
 from crl.nn import state as trees
-from crl.nn.distributions import tanh_gaussian
-from crl.nn.layers import Heads, Trunk
+from crl.nn.adam import Adam
+from crl.nn.distributions import TanhGaussian, mean_and_log_std
+from crl.nn.layers import rows_by_head
+from crl.nn.network import Network, Pass, add_gradient
 from crl.replay import Batch, Replay
 from crl.stream import Task, TaskStream, space_bounds
-
-LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ class SACConfig:
     Attributes:
         hidden: Widths of the hidden layers, actor and critics alike.
         layer_norm: Layer normalisation before each activation.
+        precision: Of the products of hidden layers: ``"float32"`` or ``"bf16"``, faster where the
+            processor multiplies bfloat16. Weights, sums and all else are float32.
         multi_head: One head per task; else one for all.
         learning_rate: Adam's, for actor, critics and temperature.
         gamma: Discount per environment step.
@@ -63,6 +65,7 @@ class SACConfig:
 
     hidden: tuple[int, ...] = (128, 128)
     layer_norm: bool = True
+    precision: Literal["float32", "bf16"] = "float32"
     multi_head: bool = True
     learning_rate: float = 1e-3
     gamma: float = 0.99
@@ -95,35 +98,23 @@ class SACConfig:
                     f"reset can name replay, optimizer, critic, actor; got {item!r}")
 
 
-class Actor(nn.Module):
-    """Observation → mean and log standard deviation of a Gaussian that tanh squashes."""
-
-    def __init__(self, obs: int, action: int, heads: int, settings: SACConfig,
-                 generator: torch.Generator) -> None:
-        super().__init__()
-        self.trunk = Trunk(obs, settings.hidden, generator, layer_norm=settings.layer_norm)
-        self.heads = Heads(self.trunk.size_out, 2 * action, heads, generator)
-
-    def forward(self, obs: Tensor, head: int | Tensor) -> tuple[Tensor, Tensor]:
-        """[B, obs] → two tensors [B, act]."""
-        mean, log_std = self.heads(self.trunk(obs), head).chunk(2, dim=-1)
-        return mean, log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
-
-
 class Critics(nn.Module):
-    """Twin action values, both in one batched product."""
+    """Twin action values."""
 
-    def __init__(self, obs: int, action: int, heads: int, settings: SACConfig,
-                 generator: torch.Generator) -> None:
+    def __init__(self, new_network: Callable[[], Network]) -> None:
         super().__init__()
-        self.trunk = Trunk(obs + action, settings.hidden, generator, ensemble=2,
-                           layer_norm=settings.layer_norm)
-        self.heads = Heads(self.trunk.size_out, 1, heads, generator, ensemble=2)
+        self.twins = nn.ModuleList(new_network() for _ in range(2))
 
     def forward(self, obs: Tensor, action: Tensor, head: int | Tensor) -> Tensor:
-        """[B, obs], [B, act] → [2, B]."""
-        values: Tensor = self.heads(self.trunk(torch.cat((obs, action), -1)), head)
-        return values.squeeze(-1)
+        """[B, obs], [B, act] → [B, 2]."""
+        x = torch.cat((obs, action), -1)
+        return torch.cat([twin(x, head) for twin in self.twins], -1)
+
+    def run(self, obs: Tensor, action: Tensor, head: int | Tensor) -> tuple[Pass, Pass]:
+        """What ``forward`` gives, as a pass of each twin, [B, 1]."""
+        x = torch.cat((obs, action), -1)
+        first, second = cast(Iterable[Network], self.twins)
+        return first.run(x, head), second.run(x, head)
 
 
 class SAC:
@@ -156,8 +147,10 @@ class SAC:
         # On the CPU whatever the device: the same draws everywhere, and a state that loads anywhere.
         self._generator = torch.Generator().manual_seed(seeding.integer(seed, "agent", "torch"))
         initial = torch.Generator().manual_seed(seeding.integer(seed, "agent", "weights"))
-        self._new_actor = partial(Actor, obs, act, heads, settings, initial)
-        self._new_critics = partial(Critics, obs, act, heads, settings, initial)
+        network = partial(Network, hidden=settings.hidden, heads=heads, generator=initial,
+                          layer_norm=settings.layer_norm, bf16=settings.precision == "bf16")
+        self._new_actor = partial(network, obs, 2 * act)
+        self._new_critics = partial(Critics, partial(network, obs + act, 1))
         self.actor = self._new_actor().to(self.device)
         self.critics = self._new_critics().to(self.device)
         self.target_critics = copy.deepcopy(self.critics).requires_grad_(False)
@@ -166,7 +159,7 @@ class SAC:
             nn.Parameter(start.clone()) for _ in range(heads)).to(self.device)
         self._weights_generator = initial
 
-        adam = partial(torch.optim.Adam, lr=settings.learning_rate, fused=True)
+        adam = partial(Adam, lr=settings.learning_rate)
         self.parts: Parts = {
             "actor": Part.of("actor", self.actor, adam(self.actor.parameters()),
                              self._actor_outputs, gaussian=True),
@@ -176,6 +169,11 @@ class SAC:
         self._temperature_optimizer = adam(self.log_temperatures.parameters())
         self._optimizers = [*(p.optimizer for p in self.parts.values()),
                             self._temperature_optimizer]
+        # Listed once: walking through modules costs more than what is done with them.
+        self._parameters = [p for o in self._optimizers for g in o.param_groups
+                            for p in g["params"]]
+        self._critic_tensors = [p.detach() for p in self.critics.parameters()]
+        self._target_tensors = [p.detach() for p in self.target_critics.parameters()]
         self.replay = Replay(settings.replay_size, obs, act, n_step=settings.n_step,
                              gamma=settings.gamma, device=self.device)
         self.head = 0
@@ -216,9 +214,9 @@ class SAC:
             action: FloatArray = self._rng.uniform(-1, 1, shape).astype(np.float32)
         else:
             with torch.inference_mode():
-                mean, log_std = self.actor(trees.to_tensor(obs).to(self.device), head)
-                sample, _ = tanh_gaussian(mean, log_std, self._noise(mean))
-            action = sample.cpu().numpy()
+                out = self.actor(trees.to_tensor(obs).to(self.device), head)
+                noise = self._noise(len(obs))
+                action = TanhGaussian(out, noise).action.cpu().numpy()
         self._last_action = action[0]
         return scale_action(action, self._action_bounds)
 
@@ -299,8 +297,12 @@ class SAC:
 
     # ---- learning ----
 
-    def losses(self, batch: Batch, noise: Tensor, next_noise: Tensor) -> dict[str, Tensor]:
-        """The three losses on a batch, each reaching its own network only.
+    @torch.no_grad()
+    def backward(self, batch: Batch, noise: Tensor, next_noise: Tensor) -> dict[str, Tensor]:
+        """Adds the gradients of the three losses on a batch, each to its own network's only.
+
+        They are ``critic``: ½ Σ over both critics of the mean squared error to the soft target;
+        ``actor``: mean of α log π − min Q; ``temperature``: −mean of log α (log π + target entropy).
 
         Args:
             batch: B transitions.
@@ -308,45 +310,56 @@ class SAC:
                 ``next_obs``.
 
         Returns:
-            ``critic``: ½ Σ over both critics of the mean squared error to the soft target;
-            ``actor``: mean of α log π − min Q; ``temperature``: −mean of log α (log π + target).
+            The values of the three.
         """
-        log_alpha = self._log_temperature(batch.head)
-        alpha = log_alpha.detach().exp()
-        with torch.no_grad():
-            mean, log_std = self.actor(batch.next_obs, batch.head)
-            next_action, next_log_prob = tanh_gaussian(mean, log_std, next_noise)
-            next_q = self.target_critics(batch.next_obs, next_action, batch.head).amin(0)
-            target = (self.config.reward_scale * batch.reward
-                      + batch.discount * (next_q - alpha * next_log_prob))
-        q = self.critics(batch.obs, batch.action, batch.head)
-        critic_loss = 0.5 * (q - target).square().mean(-1).sum()
+        size, width = batch.obs.shape
+        mean, head = 1 / size, batch.head
+        both = torch.cat((head, head)) if isinstance(head, Tensor) else head
+        now, later = slice(0, size), slice(size, None)
+        log_alpha = self._log_temperature(head)
+        alpha = log_alpha.exp()
 
-        mean, log_std = self.actor(batch.obs, batch.head)
-        action, log_prob = tanh_gaussian(mean, log_std, noise)
-        with trees.frozen(self.critics):
-            value = self.critics(batch.obs, action, batch.head).amin(0)
-        actor_loss = (alpha * log_prob - value).mean()
-        surplus = log_prob.detach() + self._target_entropy
-        return {"critic": critic_loss, "actor": actor_loss,
+        # One pass over two batches each: obs and next_obs; the action taken and the policy's.
+        actor = self.actor.run(torch.cat((batch.obs, batch.next_obs)), both)
+        policy = TanhGaussian(actor.out[now], noise)
+        next_policy = TanhGaussian(actor.out[later], next_noise)
+        next_q = torch.minimum(*(twin.out.squeeze(-1) for twin in self.target_critics.run(
+            batch.next_obs, next_policy.action, head)))
+        target = (self.config.reward_scale * batch.reward
+                  + batch.discount * (next_q - alpha * next_policy.log_prob))
+        twins = self.critics.run(torch.cat((batch.obs, batch.obs)),
+                                 torch.cat((batch.action, policy.action)), both)
+        errors = [twin.out[now, 0] - target for twin in twins]
+        for twin, error in zip(twins, errors, strict=True):
+            twin.to_weights(mean * error.unsqueeze(-1), now)
+
+        first, second = (twin.out[later] for twin in twins)
+        counts = (first <= second).float()  # 1 where the first is the lower, the one that counts
+        at_action = (twins[0].to_inputs(-mean * counts, later)
+                     + twins[1].to_inputs(mean * (counts - 1), later))[:, width:]
+        actor.to_weights(policy.to_out(at_action, mean * alpha.expand(size)), now)
+
+        surplus = policy.log_prob + self._target_entropy
+        for h, rows in rows_by_head(head):
+            add_gradient(self.log_temperatures[h], -mean * surplus[rows].sum())
+        q = torch.minimum(first, second).squeeze(-1)
+        return {"critic": 0.5 * mean * (errors[0].square() + errors[1].square()).sum(),
+                "actor": (alpha * policy.log_prob - q).mean(),
                 "temperature": -(log_alpha * surplus).mean()}
 
     def _gradient_step(self) -> dict[str, Tensor]:
         batch = self.replay.sample(self.config.batch_size, self._rng)
-        losses = self.losses(batch, self._noise(batch.action), self._noise(batch.action))
-        total = losses["critic"] + losses["actor"] + losses["temperature"]
-        for part in self.parts.values():
-            total = total + self.methods.loss(part, batch)
-        for optimizer in self._optimizers:
-            optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(total)
+        for parameter in self._parameters:
+            parameter.grad = None
+        losses = self.backward(batch, self._noise(len(batch.obs)), self._noise(len(batch.obs)))
+        extra = [loss for part in self.parts.values() for loss in self.methods.losses(part, batch)]
+        if extra:
+            torch.autograd.backward(extra)
         self.methods.gradients(self.parts)
         for optimizer in self._optimizers:
             optimizer.step()
         self.methods.updated(self.parts)
-        with torch.no_grad():
-            torch._foreach_lerp_(list(self.target_critics.parameters()),
-                                 list(self.critics.parameters()), 1 - self.config.polyak)
+        torch._foreach_lerp_(self._target_tensors, self._critic_tensors, 1 - self.config.polyak)
         self.gradient_steps += 1
         return losses
 
@@ -356,17 +369,19 @@ class SAC:
         log_temperature: Tensor = self.log_temperatures[head]
         return log_temperature
 
-    def _noise(self, like: Tensor) -> Tensor:
-        return torch.randn(like.shape, generator=self._generator).to(self.device)
+    def _noise(self, rows: int) -> Tensor:
+        shape = (rows, len(self._last_action))
+        return torch.randn(shape, generator=self._generator).to(self.device)
 
     def _actor_outputs(self, batch: Batch, parameters: dict[str, Tensor] | None = None) -> Gaussian:
-        mean, log_std = functional_call(self.actor, parameters or {}, (batch.obs, batch.head))
+        out = functional_call(self.actor, parameters or {}, (batch.obs, batch.head))
+        mean, log_std = mean_and_log_std(out)
         return Gaussian(mean, log_std.exp())
 
     def _critic_outputs(self, batch: Batch, parameters: dict[str, Tensor] | None = None) -> Tensor:
         arguments = (batch.obs, batch.action, batch.head)
         values: Tensor = functional_call(self.critics, parameters or {}, arguments)
-        return values.T
+        return values
 
     # ---- tasks ----
 
@@ -410,7 +425,7 @@ class SAC:
 class SACPolicy(Policy):
     """A frozen actor with one of its heads."""
 
-    def __init__(self, spec: PolicySpec, actor: Actor, head: int) -> None:
+    def __init__(self, spec: PolicySpec, actor: Network, head: int) -> None:
         self.spec = spec
         self.actor = actor.requires_grad_(False)
         self.head = head
@@ -423,7 +438,7 @@ class SACPolicy(Policy):
     def step(self, obs: FloatArray, state: State, first: BoolArray,
              deterministic: bool = True) -> tuple[FloatArray, State]:
         with torch.inference_mode():
-            mean, log_std = self.actor(trees.to_tensor(obs), self.head)
+            mean, log_std = mean_and_log_std(self.actor(trees.to_tensor(obs), self.head))
             if not deterministic:
                 mean = mean + log_std.exp() * torch.randn(mean.shape, generator=self._generator)
             action = mean.tanh().numpy()

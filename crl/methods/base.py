@@ -6,6 +6,7 @@ hooks below, so it composes with any agent that exposes the parts it needs, and 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 Parameters = dict[str, Tensor]
 """A network's parameters by name, as in ``module.named_parameters()``."""
+
+_HEAD = re.compile(r"(?:^|\.)heads\.items\.(\d+)\.")
 
 
 class Gaussian(NamedTuple):
@@ -64,10 +67,10 @@ class Part:
         names = [n for n, _ in module.named_parameters()]
         heads: dict[int, tuple[str, ...]] = {}
         for n in names:
-            if n.startswith("heads.items."):
-                head = int(n.split(".")[2])
+            if found := _HEAD.search(n):
+                head = int(found[1])
                 heads[head] = (*heads.get(head, ()), n)
-        shared = tuple(n for n in names if not n.startswith("heads."))
+        shared = tuple(n for n in names if not _HEAD.search(n))
         kernels = tuple(n for n in shared if n.endswith(".kernel"))
         return cls(name, module, optimizer, shared, kernels, heads, gaussian, outputs)
 
@@ -169,14 +172,10 @@ class Methods:
         for method in self.items:
             method.begin_task(task, parts)
 
-    def loss(self, part: Part, batch: Batch) -> Tensor | float:
-        """The sum of all extra losses for ``part``; 0.0 if there is none."""
-        total: Tensor | float = 0.0
-        for method in self.items:
-            extra = method.loss(part, batch)
-            if extra is not None:
-                total = total + extra
-        return total
+    def losses(self, part: Part, batch: Batch) -> list[Tensor]:
+        """All extra losses for ``part``."""
+        extra = (method.loss(part, batch) for method in self.items)
+        return [loss for loss in extra if loss is not None]
 
     def gradients(self, parts: Parts) -> None:
         for method in self.items:

@@ -1,7 +1,7 @@
-"""Dense layers, alone or as an ensemble in one batched product.
+"""Dense layers, the trunk of a network and its heads.
 
 Initial weights come from a generator that is passed in: ``torch.nn.Linear`` would draw from the
-global one. Kernels are stored [in, out], with the ensemble in front: [E, in, out].
+global one. Kernels are stored [in, out].
 """
 
 from __future__ import annotations
@@ -21,44 +21,20 @@ class Dense(nn.Module):
     Args:
         size_in, size_out: Widths.
         generator: Source of the initial weights.
-        ensemble: E independent layers: [B, in] or [E, B, in] → [E, B, out]; None: one layer,
-            [B, in] → [B, out].
     """
 
-    def __init__(self, size_in: int, size_out: int, generator: torch.Generator,
-                 ensemble: int | None = None) -> None:
+    def __init__(self, size_in: int, size_out: int, generator: torch.Generator) -> None:
         super().__init__()
-        stack = () if ensemble is None else (ensemble,)
         bound = 1 / math.sqrt(size_in)
-        self.kernel = nn.Parameter(torch.empty(*stack, size_in, size_out))
-        self.bias = nn.Parameter(torch.empty(*stack, size_out))
+        self.kernel = nn.Parameter(torch.empty(size_in, size_out))
+        self.bias = nn.Parameter(torch.empty(size_out))
         with torch.no_grad():
             self.kernel.uniform_(-bound, bound, generator=generator)
             self.bias.uniform_(-bound, bound, generator=generator)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.kernel.ndim == 2:
-            return torch.addmm(self.bias, x, self.kernel)
-        if x.ndim == 2:
-            x = x.expand(len(self.kernel), *x.shape)
-        return torch.baddbmm(self.bias.unsqueeze(1), x, self.kernel)
-
-
-class LayerNorm(nn.Module):
-    """Layer normalisation with a scale and shift per ensemble member."""
-
-    def __init__(self, size: int, ensemble: int | None = None, eps: float = 1e-5) -> None:
-        super().__init__()
-        stack = () if ensemble is None else (ensemble,)
-        self.scale = nn.Parameter(torch.ones(*stack, size))
-        self.shift = nn.Parameter(torch.zeros(*stack, size))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.scale.ndim == 1:
-            return F.layer_norm(x, self.scale.shape, self.scale, self.shift, self.eps)
-        normal = F.layer_norm(x, self.scale.shape[1:], eps=self.eps)
-        return torch.addcmul(self.shift.unsqueeze(1), normal, self.scale.unsqueeze(1))
+        """[B, in] → [B, out]."""
+        return torch.addmm(self.bias, x, self.kernel)
 
 
 class Trunk(nn.Module):
@@ -67,21 +43,20 @@ class Trunk(nn.Module):
     Args:
         size_in: Width of the input.
         hidden: Width of each hidden layer.
-        generator, ensemble: As in :class:`Dense`.
+        generator: Source of the initial weights.
         layer_norm: Normalise before each activation.
     """
 
     def __init__(self, size_in: int, hidden: Sequence[int], generator: torch.Generator, *,
-                 ensemble: int | None = None, layer_norm: bool = True) -> None:
+                 layer_norm: bool = True) -> None:
         super().__init__()
         sizes = (size_in, *hidden)
         self.size_out = sizes[-1]
-        self.dense = nn.ModuleList(
-            Dense(a, b, generator, ensemble) for a, b in pairwise(sizes)
-        )
-        self.norm = nn.ModuleList(LayerNorm(b, ensemble) for b in hidden) if layer_norm else None
+        self.dense = nn.ModuleList(Dense(a, b, generator) for a, b in pairwise(sizes))
+        self.norm = nn.ModuleList(nn.LayerNorm(b) for b in hidden) if layer_norm else None
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, in] → [B, out]."""
         for i, dense in enumerate(self.dense):
             x = dense(x)
             if self.norm is not None:
@@ -97,23 +72,25 @@ class Heads(nn.Module):
     no optimiser moves it.
     """
 
-    def __init__(self, size_in: int, size_out: int, heads: int, generator: torch.Generator,
-                 ensemble: int | None = None) -> None:
+    def __init__(self, size_in: int, size_out: int, heads: int, generator: torch.Generator) -> None:
         super().__init__()
-        self.items = nn.ModuleList(
-            Dense(size_in, size_out, generator, ensemble) for _ in range(heads)
-        )
+        self.size_out = size_out
+        self.items = nn.ModuleList(Dense(size_in, size_out, generator) for _ in range(heads))
 
     def forward(self, x: Tensor, head: int | Tensor) -> Tensor:
-        """The output of one head, or of each row's own head ([B] int64): [(E,) B, out]."""
+        """The output of one head, or of each row's own head ([B] int64): [B, out]."""
         if not isinstance(head, Tensor):
             out: Tensor = self.items[head](x)
             return out
         # Only the heads that occur: the others must keep having no gradient.
-        result: Tensor | None = None
-        for h in torch.unique(head).tolist():
-            mask = (head == h).unsqueeze(-1)
-            own = self.items[h](x)
-            result = own if result is None else torch.where(mask, own, result)
-        assert result is not None
+        result = x.new_empty(len(x), self.size_out)
+        for h, rows in rows_by_head(head):
+            result[rows] = self.items[h](x[rows])
         return result
+
+
+def rows_by_head(head: int | Tensor) -> list[tuple[int, slice | Tensor]]:
+    """Each head of a batch with its rows; all of them for one head, else indices."""
+    if not isinstance(head, Tensor):
+        return [(head, slice(None))]
+    return [(h, (head == h).nonzero().squeeze(1)) for h in torch.unique(head).tolist()]

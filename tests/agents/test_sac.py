@@ -78,9 +78,9 @@ def sb3_twin(agent: SAC) -> SB3SAC:
     for critics, ours in ((twin.policy.critic, agent.critics),
                           (twin.policy.critic_target, agent.target_critics)):
         for i, network in enumerate(critics.q_networks):
-            layers = [*ours.trunk.dense, ours.heads.items[0]]
+            layers = [*ours.twins[i].trunk.dense, ours.twins[i].heads.items[0]]
             for linear, dense in zip((network[0], network[2], network[4]), layers, strict=True):
-                put(linear, dense.kernel[i], dense.bias[i])
+                put(linear, dense.kernel, dense.bias)
     with torch.no_grad():
         twin.log_ent_coef.copy_(agent.log_temperatures[0])
     # SB3 adds 1e-6 inside log(1 − tanh²), a bias of 1e-5 in log π that ours does not have.
@@ -115,13 +115,12 @@ def test_losses_and_gradients_equal_those_of_stable_baselines3():
     torch.manual_seed(7)
     twin.train(gradient_steps=1, batch_size=64)
 
-    losses = agent.losses(batch, noise, next_noise)
+    losses = agent.backward(batch, noise, next_noise)
     logged = twin.logger.name_to_value
     for ours, theirs in (("critic", "critic_loss"), ("actor", "actor_loss"),
                          ("temperature", "ent_coef_loss")):
         assert losses[ours].item() == pytest.approx(logged[f"train/{theirs}"], abs=1e-5)
 
-    sum(losses.values()).backward()
     actor = agent.actor
     head = actor.heads.items[0]
     mine = [d.kernel.grad.T if n == "kernel" else d.bias.grad
@@ -130,16 +129,15 @@ def test_losses_and_gradients_equal_those_of_stable_baselines3():
              head.kernel.grad[:, 2:].T, head.bias.grad[2:]]
     for ours, theirs in zip(mine, gradients["actor"], strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
-    layers = [*agent.critics.trunk.dense, agent.critics.heads.items[0]]
-    mine = [d.kernel.grad[i].T if n == "kernel" else d.bias.grad[i]
-            for i in range(2) for d in layers for n in ("kernel", "bias")]
+    mine = [d.kernel.grad.T if n == "kernel" else d.bias.grad for twin in agent.critics.twins
+            for d in (*twin.trunk.dense, twin.heads.items[0]) for n in ("kernel", "bias")]
     for ours, theirs in zip(mine, gradients["critic"], strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
     torch.testing.assert_close(agent.log_temperatures[0].grad, gradients["temperature"][0][0],
                                atol=1e-5, rtol=0)
 
     # The control: another batch does not agree.
-    other = agent.losses(random_batch(np.random.default_rng(1)), noise, next_noise)
+    other = agent.backward(random_batch(np.random.default_rng(1)), noise, next_noise)
     assert abs(other["critic"].item() - logged["train/critic_loss"]) > 1e-3
 
 
@@ -209,13 +207,13 @@ def test_one_head_for_all_when_boundaries_are_hidden():
 def test_reset_at_a_task_change_does_what_it_names(reset):
     agent, stream = make(reset=reset), corners()
     play(agent, stream[0], 150)
-    before = {n: [p.detach().clone() for p in m.trunk.parameters()]
-              for n, m in (("actor", agent.actor), ("critic", agent.critics))}
+    trunks = {"actor": agent.actor.trunk, "critic": agent.critics.twins[1].trunk}
+    before = {n: [p.detach().clone() for p in trunk.parameters()] for n, trunk in trunks.items()}
     agent.begin_task(stream[1])
     assert (len(agent.replay) == 0) == ("replay" in reset)
     assert (not agent.parts["actor"].optimizer.state) == ("optimizer" in reset)
-    for name, module in (("actor", agent.actor), ("critic", agent.critics)):
-        same = all(torch.equal(a, b) for a, b in zip(before[name], module.trunk.parameters(),
+    for name, trunk in trunks.items():
+        same = all(torch.equal(a, b) for a, b in zip(before[name], trunk.parameters(),
                                                      strict=True))
         assert same == (name not in reset)
 

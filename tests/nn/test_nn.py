@@ -9,8 +9,9 @@ from torch import nn
 from torch.distributions import Independent, Normal, TransformedDistribution, kl_divergence
 from torch.distributions.transforms import TanhTransform
 
-from crl.nn.distributions import gaussian_kl, tanh_gaussian
-from crl.nn.layers import Dense, Heads, LayerNorm, Trunk
+from crl.nn.adam import Adam
+from crl.nn.distributions import TanhGaussian, gaussian_kl
+from crl.nn.layers import Dense, Heads
 from crl.nn.state import load_optimizer, optimizer_to_tree
 
 
@@ -27,39 +28,13 @@ def test_dense_equals_linear():
     torch.testing.assert_close(dense(x), linear(x))
 
 
-@pytest.mark.parametrize("layer_norm", [True, False])
-def test_an_ensemble_equals_its_members_one_by_one(layer_norm):
-    together = Trunk(5, (8, 6), generator(), ensemble=3, layer_norm=layer_norm)
-    with torch.no_grad():
-        for p in together.parameters():
-            p.add_(0.1 * torch.randn(p.shape, generator=generator(2)))
-    x = torch.randn(7, 5, generator=generator(1))
-    result = together(x)
-    assert result.shape == (3, 7, 6)
-    for i in range(3):
-        alone = Trunk(5, (8, 6), generator(), layer_norm=layer_norm)
-        with torch.no_grad():
-            for single, stacked in zip(alone.parameters(), together.parameters(), strict=True):
-                single.copy_(stacked[i])
-        torch.testing.assert_close(result[i], alone(x))
-    assert not torch.allclose(result[0], result[1])
-
-
-def test_layer_norm_equals_torchs():
-    ours, theirs = LayerNorm(6), nn.LayerNorm(6)
-    x = torch.randn(4, 6, generator=generator())
-    torch.testing.assert_close(ours(x), theirs(x))
-
-
-@pytest.mark.parametrize("ensemble", [None, 2])
-def test_heads_per_row_equal_heads_one_by_one(ensemble):
-    heads = Heads(4, 3, 5, generator(), ensemble)
-    shape = (6, 4) if ensemble is None else (ensemble, 6, 4)
-    x = torch.randn(shape, generator=generator(1))
+def test_heads_per_row_equal_heads_one_by_one():
+    heads = Heads(4, 3, 5, generator())
+    x = torch.randn(6, 4, generator=generator(1))
     index = torch.tensor([0, 3, 3, 1, 0, 3])
     result = heads(x, index)
     for row, head in enumerate(index.tolist()):
-        torch.testing.assert_close(result[..., row, :], heads(x, head)[..., row, :])
+        torch.testing.assert_close(result[row], heads(x, head)[row])
     result.sum().backward()
     assert {i for i, h in enumerate(heads.items) if h.kernel.grad is not None} == {0, 1, 3}
 
@@ -75,24 +50,38 @@ def test_squashed_log_density_equals_torchs_and_integrates_to_one():
     mean = torch.randn(9, 3, generator=generator(), dtype=torch.float64)
     log_std = torch.randn(9, 3, generator=generator(1), dtype=torch.float64) * 0.3
     noise = torch.randn(9, 3, generator=generator(2), dtype=torch.float64)
-    action, log_prob = tanh_gaussian(mean, log_std, noise)
+    ours = TanhGaussian(torch.cat((mean, log_std), -1), noise)
     squashed = TransformedDistribution(Independent(Normal(mean, log_std.exp()), 1), TanhTransform())
-    torch.testing.assert_close(log_prob, squashed.log_prob(action))
+    torch.testing.assert_close(ours.log_prob, squashed.log_prob(ours.action))
 
     grid = torch.linspace(-6, 8, 200_001, dtype=torch.float64)[:, None]  # pre-tanh values
-    m, s = torch.tensor(0.7, dtype=torch.float64), torch.tensor(0.4, dtype=torch.float64)
-    action, log_prob = tanh_gaussian(m.expand_as(grid), s.log().expand_as(grid), (grid - m) / s)
-    assert torch.trapezoid(log_prob.exp(), action.squeeze(-1)).item() == pytest.approx(1, abs=1e-4)
+    out = torch.tensor([[0.7, np.log(0.4)]], dtype=torch.float64)
+    ours = TanhGaussian(out.expand(len(grid), 2), (grid - 0.7) / 0.4)
+    area = torch.trapezoid(ours.log_prob.exp(), ours.action.squeeze(-1)).item()
+    assert area == pytest.approx(1, abs=1e-4)
 
 
 def test_squashed_log_density_is_finite_where_tanh_saturates():
     """The usual log(1 − tanh² + 1e-6) is off by many nats here; ours keeps growing linearly."""
-    x = torch.tensor([[10.0], [20.0], [40.0]], requires_grad=True)
-    _, log_prob = tanh_gaussian(x, torch.zeros_like(x), torch.zeros_like(x))
+    x = torch.tensor([[10.0], [20.0], [40.0]])
+    ours = TanhGaussian(torch.cat((x, torch.zeros_like(x)), -1), torch.zeros_like(x))
     expected = 2 * x.squeeze(-1) - 2 * np.log(2) - 0.5 * np.log(2 * np.pi)
-    torch.testing.assert_close(log_prob, expected)
-    log_prob.sum().backward()
-    assert torch.isfinite(x.grad).all()
+    torch.testing.assert_close(ours.log_prob, expected)
+    assert torch.isfinite(ours.to_out(torch.ones(3, 1), torch.ones(3))).all()
+
+
+def test_gradient_of_a_squashed_sample_equals_autograds():
+    out = torch.randn(9, 6, generator=generator(), dtype=torch.float64)
+    out[0, 3], out[1, 4] = 2.5, -21.0  # beyond the bounds of log std: no gradient there
+    out.requires_grad_()
+    noise = torch.randn(9, 3, generator=generator(1), dtype=torch.float64)
+    at_action = torch.randn(9, 3, generator=generator(2), dtype=torch.float64)
+    at_log_prob = torch.randn(9, generator=generator(3), dtype=torch.float64)
+    ours = TanhGaussian(out, noise)
+    (expected,) = torch.autograd.grad([ours.action, ours.log_prob], out, [at_action, at_log_prob])
+    result = ours.to_out(at_action, at_log_prob)
+    torch.testing.assert_close(result, expected)
+    assert result[0, 3] == result[1, 4] == 0
 
 
 def test_gaussian_kl_equals_torchs():
@@ -106,7 +95,7 @@ def test_gaussian_kl_equals_torchs():
 def test_an_optimizer_restored_from_its_tree_goes_on_to_the_bit():
     def problem():
         layer = Dense(3, 2, generator())
-        return layer, torch.optim.Adam(layer.parameters(), lr=1e-2, fused=True)
+        return layer, Adam(layer.parameters(), lr=1e-2)
 
     def train(layer, optimizer, seeds):
         for seed in seeds:
@@ -123,3 +112,20 @@ def test_an_optimizer_restored_from_its_tree_goes_on_to_the_bit():
     load_optimizer(after, optimizer_to_tree(before))
     train(resumed, after, range(3, 6))
     assert torch.equal(resumed.kernel, straight.kernel)
+
+
+def test_adam_equals_torchs_and_leaves_alone_what_has_no_gradient():
+    ours, theirs = (Dense(3, 2, generator()) for _ in range(2))
+    lone = nn.Parameter(torch.ones(2))
+    one = Adam([*ours.parameters(), lone], lr=1e-2)
+    other = torch.optim.Adam(theirs.parameters(), lr=1e-2)
+    for seed in range(5):
+        x = torch.randn(4, 3, generator=generator(seed))
+        for layer, optimizer in ((ours, one), (theirs, other)):
+            optimizer.zero_grad()
+            layer(x).square().sum().backward()
+            optimizer.step()
+    torch.testing.assert_close(ours.kernel, theirs.kernel)
+    torch.testing.assert_close(ours.bias, theirs.bias)
+    assert torch.equal(lone, torch.ones(2))
+    assert lone not in one.state

@@ -1,0 +1,41 @@
+"""Adam with little besides the arithmetic."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+class Adam(torch.optim.Adam):
+    """Adam (Kingma and Ba 2015) whose step is one call of torch's fused kernel.
+
+    ``torch.optim.Adam(fused=True)`` calls the same kernel, after twice its time in bookkeeping.
+    State and its names are torch's. A parameter without a gradient is left alone.
+    """
+
+    def __init__(self, params: Any, lr: float = 1e-3) -> None:
+        super().__init__(params, lr=lr, fused=True)
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One step of every parameter that has a gradient."""
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if not parameters:
+                continue
+            states = [self.state[p] or self._begin(p) for p in parameters]
+            steps = [s["step"] for s in states]
+            torch._foreach_add_(steps, 1)
+            beta1, beta2 = group["betas"]
+            torch._fused_adam_(
+                parameters, [p.grad for p in parameters], [s["exp_avg"] for s in states],
+                [s["exp_avg_sq"] for s in states], [], steps, lr=group["lr"], beta1=beta1,
+                beta2=beta2, weight_decay=0.0, eps=group["eps"], amsgrad=False, maximize=False)
+
+    def _begin(self, parameter: torch.Tensor) -> dict[str, torch.Tensor]:
+        state: dict[str, torch.Tensor] = self.state[parameter]
+        state["step"] = torch.zeros((), device=parameter.device)
+        state["exp_avg"] = torch.zeros_like(parameter)
+        state["exp_avg_sq"] = torch.zeros_like(parameter)
+        return state

@@ -1,0 +1,154 @@
+"""A trunk with a head per task, and its gradient written by hand.
+
+At the widths of control, autograd's bookkeeping costs as much as the arithmetic. A :class:`Pass`
+does without: it keeps what the backward pass needs and runs it when asked, each product by the
+faster library (``crl.nn.products``). Autograd works as well, through ``forward``; the tests hold
+one against the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from crl.nn.layers import Dense, Heads, Trunk, rows_by_head
+from crl.nn.products import affine, input_gradient, kernel_gradient
+
+
+class Network(nn.Module):
+    """Hidden layers that all tasks share, and one linear output layer per task.
+
+    Args:
+        size_in, size_out: Widths.
+        hidden: Width of each hidden layer.
+        heads: The number of tasks.
+        generator: Source of the initial weights.
+        layer_norm: Normalise before each activation.
+        bf16: Passes multiply the matrices of hidden layers in bfloat16; weights, sums,
+            normalisation and the head stay float32.
+    """
+
+    def __init__(self, size_in: int, size_out: int, hidden: Sequence[int], heads: int,
+                 generator: torch.Generator, *, layer_norm: bool = True, bf16: bool = False
+                 ) -> None:
+        super().__init__()
+        self.trunk = Trunk(size_in, hidden, generator, layer_norm=layer_norm)
+        self.heads = Heads(self.trunk.size_out, size_out, heads, generator)
+        self.bf16 = bf16
+
+    def forward(self, x: Tensor, head: int | Tensor) -> Tensor:
+        """[B, in], one head or a head per row ([B] int64) → [B, out]."""
+        out: Tensor = self.heads(self.trunk(x), head)
+        return out
+
+    def run(self, x: Tensor, head: int | Tensor) -> Pass:
+        """What ``forward`` gives, outside autograd and faster, ready to be differentiated."""
+        return Pass(self, x, head)
+
+
+_ALL = slice(None)
+
+
+class _Layer(NamedTuple):
+    """What the backward pass of one hidden layer needs."""
+
+    dense: Dense
+    kernel: Tensor              # as multiplied: in bfloat16 if so asked
+    x: Tensor                   # [B, in], likewise
+    out: Tensor                 # [B, out], after ReLU
+    norm: nn.LayerNorm | None
+    moments: tuple[Tensor, ...]  # with normalisation: its input [B, out], mean and 1/std [B, 1]
+
+
+class Pass:
+    """One forward pass of a :class:`Network` and, when asked for, its backward passes.
+
+    Different rows may be asked for different things: one pass over two batches costs less than two
+    passes.
+
+    Args:
+        network: The network.
+        x: [B, in].
+        head: One head, or a head per row ([B] int64).
+
+    Attributes:
+        out: [B, out].
+    """
+
+    @torch.no_grad()
+    def __init__(self, network: Network, x: Tensor, head: int | Tensor) -> None:
+        trunk = network.trunk
+        self._heads, self._head = cast(Sequence[Dense], network.heads.items), head
+        self._dtype = x.dtype
+        self._precision = torch.bfloat16 if network.bf16 else x.dtype
+        self._layers: list[_Layer] = []
+        norms = trunk.norm or [None] * len(trunk.dense)
+        layers = zip(trunk.dense, norms, strict=True)
+        for dense, norm in cast(Iterable[tuple[Dense, nn.LayerNorm | None]], layers):
+            kernel, bias, x = (t.to(self._precision) for t in (dense.kernel, dense.bias, x))
+            moments: tuple[Tensor, ...] = ()
+            if norm is None:
+                out = affine(x, kernel, bias, relu=True)
+            else:
+                y = affine(x, kernel, bias).to(self._dtype)
+                out, mean, rstd = torch.native_layer_norm(
+                    y, list(norm.normalized_shape), norm.weight, norm.bias, norm.eps)
+                out, moments = out.relu_(), (y, mean, rstd)
+            self._layers.append(_Layer(dense, kernel, x, out, norm, moments))
+            x = out
+        self._features = x.to(self._dtype)
+        self.out: Tensor = network.heads(self._features, head)
+
+    @torch.no_grad()
+    def to_weights(self, gradient: Tensor, rows: slice = _ALL) -> None:
+        """Adds to every ``.grad`` of the network what a gradient at ``out[rows]`` leads to."""
+        self._backward(gradient, rows, weights=True, inputs=False)
+
+    @torch.no_grad()
+    def to_inputs(self, gradient: Tensor, rows: slice = _ALL) -> Tensor:
+        """The gradient at ``x[rows]`` that a gradient at ``out[rows]`` leads to."""
+        return self._backward(gradient, rows, weights=False, inputs=True).to(self._dtype)
+
+    def _backward(self, at_out: Tensor, rows: slice, weights: bool, inputs: bool) -> Tensor:
+        gradient = self._through_heads(at_out, rows, weights)
+        for i in reversed(range(len(self._layers))):
+            dense, kernel, x, out, norm, moments = self._layers[i]
+            gradient = torch.ops.aten.threshold_backward(gradient.to(out.dtype), out[rows], 0)
+            if norm is not None:
+                y, mean, rstd = (t[rows] for t in moments)
+                gradient, scale, shift = torch.ops.aten.native_layer_norm_backward(
+                    gradient, y, norm.normalized_shape, mean, rstd, norm.weight, norm.bias,
+                    [True, weights, weights])
+                if weights:
+                    add_gradient(norm.weight, scale)
+                    add_gradient(norm.bias, shift)
+            gradient = gradient.to(self._precision)
+            if weights:
+                add_gradient(dense.kernel, kernel_gradient(x[rows], gradient).to(self._dtype))
+                add_gradient(dense.bias, gradient.sum(0, dtype=self._dtype))
+            if i > 0 or inputs:
+                gradient = input_gradient(gradient, kernel)
+        return gradient
+
+    def _through_heads(self, at_out: Tensor, rows: slice, weights: bool) -> Tensor:
+        features = self._features[rows]
+        gradient = torch.empty_like(features)
+        head = self._head[rows] if isinstance(self._head, Tensor) else self._head
+        for h, members in rows_by_head(head):
+            dense, at_members = self._heads[h], at_out[members]
+            gradient[members] = at_members @ dense.kernel.t()
+            if weights:
+                add_gradient(dense.kernel, features[members].t() @ at_members)
+                add_gradient(dense.bias, at_members.sum(0))
+        return gradient
+
+
+def add_gradient(parameter: Tensor, gradient: Tensor) -> None:
+    """Adds to ``parameter.grad``, which may be None."""
+    if parameter.grad is None:
+        parameter.grad = gradient
+    else:
+        parameter.grad += gradient
