@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from crl.envs.catalog import make_stream
     from crl.errors import UserError
     from crl.evaluation import evaluate
-    from crl.methods.base import Method, Part, make_method
+    from crl.methods.base import Method, make_method
+    from crl.methods.parts import Part
     from crl.run import Run
     from crl.stream import Task, TaskStream
     from crl.training import resume, train
@@ -26,7 +27,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Agent": "crl.agent", "Policy": "crl.agent", "PolicySpec": "crl.agent",
     "make_agent": "crl.agent", "UserError": "crl.errors", "evaluate": "crl.evaluation",
-    "Method": "crl.methods.base", "Part": "crl.methods.base", "make_method": "crl.methods.base",
+    "Method": "crl.methods.base", "Part": "crl.methods.parts", "make_method": "crl.methods.base",
     "Run": "crl.run", "Task": "crl.stream", "TaskStream": "crl.stream",
     "make_stream": "crl.envs.catalog", "resume": "crl.training", "train": "crl.training",
 }

@@ -14,7 +14,9 @@ from crl.checkpoint import Tree
 from crl.errors import UserError
 
 if TYPE_CHECKING:
-    from crl.methods.base import Method, Part
+    from crl.methods.base import Method
+    from crl.methods.composition import Methods
+    from crl.methods.parts import Part
     from crl.replay import Replay
     from crl.stream import Task, TaskStream
 
@@ -130,6 +132,7 @@ class Agent(Protocol):
     config: Any  # a frozen dataclass of plain values
     parts: dict[str, Part]
     replay: Replay
+    methods: Methods  # what ``attach`` was given
 
     def attach(self, methods: Sequence[Method]) -> None:
         """Gives the agent the methods whose hooks its gradient steps must call."""

@@ -70,6 +70,7 @@ agents = Registry("agent", {"sac": "crl.agents.sac:SAC"})
 methods = Registry(
     "method",
     {
+        "l2": "crl.methods.l2:L2",
         "ewc": "crl.methods.ewc:EWC",
         "packnet": "crl.methods.packnet:PackNet",
         "clonex": "crl.methods.clonex:ClonEx",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +33,21 @@ class Batch(NamedTuple):
         if isinstance(self.head, Tensor):
             return self.head
         return torch.full((len(self.obs),), self.head, device=self.obs.device)
+
+    def rows(self, index: Tensor) -> Batch:
+        """The transitions at ``index``: indices, or a mask of B."""
+        head = self.head[index] if isinstance(self.head, Tensor) else self.head
+        return Batch(self.obs[index], self.action[index], self.reward[index],
+                     self.next_obs[index], self.discount[index], head)
+
+    @staticmethod
+    def join(batches: Sequence[Batch]) -> Batch:
+        """The transitions of all batches, in order, with a head per row."""
+        def column(name: str) -> Tensor:
+            return torch.cat([getattr(batch, name) for batch in batches])
+
+        return Batch(column("obs"), column("action"), column("reward"), column("next_obs"),
+                     column("discount"), column("heads"))
 
 
 class Replay:
@@ -99,7 +115,10 @@ class Replay:
         """Draws ``batch_size`` transitions uniformly with replacement."""
         if self._size == 0:
             raise ValueError("cannot sample from an empty replay")
-        start = rng.integers(self._size, size=batch_size)
+        return self.take(rng.integers(self._size, size=batch_size))
+
+    def take(self, start: np.ndarray) -> Batch:
+        """The transitions at ``start``, indices below ``len(self)`` [B], in storage order."""
         reward, end, discount = self._returns(start)
         head = self._columns["head"][start]
         same = bool((head == head[0]).all())

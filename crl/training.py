@@ -358,6 +358,7 @@ class _Trainer:
                                             deterministic=self.config.eval_deterministic))
                 self._write("evals", position, e, episodes[-1])
             p.eval_success[position] = float(np.mean([e.success_once for e in episodes]))
+            self.agent.methods.evaluated(task, p.eval_success[position])
             self._recorder.scalars({f"eval/{task.name}": p.eval_success[position]}, p.env_step)
         self._evaluations += 1
         mean = float(np.mean([p.eval_success[i] for i in which]))

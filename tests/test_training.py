@@ -91,18 +91,20 @@ class Recorder(Method):
         super().__init__(self.Config(), 0)
         self.calls: list[str] = []
 
-    def begin_task(self, task, parts):
+    def begin_task(self, task):
         self.calls.append(f"begin {task.name}")
 
-    def gradients(self, parts):
-        assert all(p.grad is not None for p in parts["actor"].shared_parameters().values())
+    def gradients(self):
+        actor = self.learner.parts["actor"]
+        assert all(p.grad is not None for p in actor.shared_parameters().values())
         self.calls.append("gradients")
 
-    def updated(self, parts):
+    def updated(self, batch):
+        assert len(batch.obs) == 8
         self.calls.append("updated")
 
-    def end_task(self, task, learner):
-        assert len(learner.replay) == 100  # still full
+    def end_task(self, task):
+        assert len(self.learner.replay) == 100  # still full
         self.calls.append(f"end {task.name}")
 
 

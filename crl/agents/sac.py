@@ -24,12 +24,14 @@ from crl.agent import BoolArray, FloatArray, Policy, PolicySpec, State, Step
 from crl.checkpoint import Tree
 from crl.config import require
 from crl.errors import UserError
-from crl.methods.base import Gaussian, Method, Methods, Part, Parts
+from crl.methods.base import Method
+from crl.methods.composition import Methods
+from crl.methods.parts import Gaussian, Parameters, Part, Parts
 from crl.nn import state as trees
 from crl.nn.adam import Adam
 from crl.nn.distributions import TanhGaussian, mean_and_log_std
 from crl.nn.layers import rows_by_head
-from crl.nn.network import Network, Pass, add_gradient
+from crl.nn.network import Network, Pass, TapePass, add_gradient
 from crl.replay import Batch, Replay
 from crl.stream import Task, TaskStream, space_bounds
 
@@ -110,11 +112,10 @@ class Critics(nn.Module):
         x = torch.cat((obs, action), -1)
         return torch.cat([twin(x, head) for twin in self.twins], -1)
 
-    def run(self, obs: Tensor, action: Tensor, head: int | Tensor) -> tuple[Pass, Pass]:
+    def run(self, obs: Tensor, action: Tensor, head: int | Tensor) -> tuple[Pass | TapePass, ...]:
         """What ``forward`` gives, as a pass of each twin, [B, 1]."""
         x = torch.cat((obs, action), -1)
-        first, second = cast(Iterable[Network], self.twins)
-        return first.run(x, head), second.run(x, head)
+        return tuple(twin.run(x, head) for twin in cast(Iterable[Network], self.twins))
 
 
 class SAC:
@@ -153,27 +154,21 @@ class SAC:
         self._new_critics = partial(Critics, partial(network, obs + act, 1))
         self.actor = self._new_actor().to(self.device)
         self.critics = self._new_critics().to(self.device)
-        self.target_critics = copy.deepcopy(self.critics).requires_grad_(False)
         start = torch.tensor(float(np.log(settings.initial_temperature)))
         self.log_temperatures = nn.ParameterList(
             nn.Parameter(start.clone()) for _ in range(heads)).to(self.device)
         self._weights_generator = initial
 
-        adam = partial(Adam, lr=settings.learning_rate)
+        twins = cast(Iterable[Network], self.critics.twins)
         self.parts: Parts = {
-            "actor": Part.of("actor", self.actor, adam(self.actor.parameters()),
-                             self._actor_outputs, gaussian=True),
-            "critic": Part.of("critic", self.critics, adam(self.critics.parameters()),
-                              self._critic_outputs, gaussian=False),
+            "actor": Part("actor", self.actor, self._adam(self.actor), self._actor_outputs, True,
+                          (self.actor,), lambda batch: batch.obs),
+            "critic": Part("critic", self.critics, self._adam(self.critics), self._critic_outputs,
+                           False, tuple(twins),
+                           lambda batch: torch.cat((batch.obs, batch.action), -1)),
         }
-        self._temperature_optimizer = adam(self.log_temperatures.parameters())
-        self._optimizers = [*(p.optimizer for p in self.parts.values()),
-                            self._temperature_optimizer]
-        # Listed once: walking through modules costs more than what is done with them.
-        self._parameters = [p for o in self._optimizers for g in o.param_groups
-                            for p in g["params"]]
-        self._critic_tensors = [p.detach() for p in self.critics.parameters()]
-        self._target_tensors = [p.detach() for p in self.target_critics.parameters()]
+        self._temperature_optimizer = self._adam(self.log_temperatures)
+        self._prepare()
         self.replay = Replay(settings.replay_size, obs, act, n_step=settings.n_step,
                              gamma=settings.gamma, device=self.device)
         self.head = 0
@@ -189,10 +184,13 @@ class SAC:
 
     def attach(self, methods: Sequence[Method]) -> None:
         self.methods = Methods(methods)
-        self.methods.attach(self.parts, self._stream)
+        self.methods.attach(self, self._stream)
+        for part in self.parts.values():
+            part.optimizer = self._adam(part.module)  # of the parameters that there are by now
+        self._prepare()
 
     def begin_task(self, task: Task) -> None:
-        self.methods.begin_task(task, self.parts)
+        self.methods.begin_task(task)
         self.head = self._head_of(task)
         self._task_steps = 0
         self._updates_due = 0.0
@@ -202,7 +200,7 @@ class SAC:
         self._tasks_begun += 1
 
     def end_task(self, task: Task) -> None:
-        self.methods.end_task(task, self)
+        self.methods.end_task(task)
         if self.head not in self._known_heads:
             self._known_heads.append(self.head)
 
@@ -244,12 +242,16 @@ class SAC:
                 scalars = {name: float(value.detach()) for name, value in losses.items()}
         return scalars
 
+    @property
+    def renewed(self) -> tuple[str, ...]:
+        return self.config.reset
+
     def learn(self, steps: int) -> None:
         for _ in range(steps):
             self._gradient_step()
 
     def policy(self, task: Task) -> SACPolicy:
-        actor = copy.deepcopy(self.actor)
+        actor = copy.deepcopy(self.actor).eval()
         parameters = self.methods.deployed(self.parts["actor"], task)
         with torch.no_grad():
             for name, parameter in actor.named_parameters():
@@ -296,6 +298,35 @@ class SAC:
         self._tried, self._known_heads = list(counters["tried"]), list(counters["known_heads"])
 
     # ---- learning ----
+
+    def _adam(self, module: nn.Module) -> Adam:
+        return Adam(module.parameters(), lr=self.config.learning_rate)
+
+    def _prepare(self) -> None:
+        """Makes the target networks, and lists once what every gradient step walks through."""
+        self.target_critics = copy.deepcopy(self.critics).requires_grad_(False)
+        self._optimizers = [*(p.optimizer for p in self.parts.values()),
+                            self._temperature_optimizer]
+        self._parameters = [p for o in self._optimizers for g in o.param_groups
+                            for p in g["params"]]
+        self._critic_tensors = [p.detach() for p in self.critics.parameters()]
+        self._target_tensors = [p.detach() for p in self.target_critics.parameters()]
+
+    def gradients(self, batch: Batch) -> dict[str, Parameters]:
+        kept = [p.grad for p in self._parameters]
+        self._clear_gradients()
+        self.backward(batch, self._noise(len(batch.obs)), self._noise(len(batch.obs)))
+        found = {
+            part.name: {n: p.grad for n, p in part.parameters().items() if p.grad is not None}
+            for part in self.parts.values()
+        }
+        for parameter, gradient in zip(self._parameters, kept, strict=True):
+            parameter.grad = gradient
+        return found
+
+    def _clear_gradients(self) -> None:
+        for parameter in self._parameters:
+            parameter.grad = None
 
     @torch.no_grad()
     def backward(self, batch: Batch, noise: Tensor, next_noise: Tensor) -> dict[str, Tensor]:
@@ -349,16 +380,16 @@ class SAC:
 
     def _gradient_step(self) -> dict[str, Tensor]:
         batch = self.replay.sample(self.config.batch_size, self._rng)
-        for parameter in self._parameters:
-            parameter.grad = None
+        batch = self.methods.rehearse(batch)
+        self._clear_gradients()
         losses = self.backward(batch, self._noise(len(batch.obs)), self._noise(len(batch.obs)))
         extra = [loss for part in self.parts.values() for loss in self.methods.losses(part, batch)]
         if extra:
             torch.autograd.backward(extra)
-        self.methods.gradients(self.parts)
+        self.methods.gradients()
         for optimizer in self._optimizers:
             optimizer.step()
-        self.methods.updated(self.parts)
+        self.methods.updated(batch)
         torch._foreach_lerp_(self._target_tensors, self._critic_tensors, 1 - self.config.polyak)
         self.gradient_steps += 1
         return losses

@@ -1,116 +1,78 @@
-"""The Method contract, and Part: what a method may protect.
+"""The Method contract: the hooks through which a method reaches into an agent's learning.
 
-A method never knows the agent: it sees named parts (networks with their optimisers) through the
-hooks below, so it composes with any agent that exposes the parts it needs, and with other methods.
+A method never knows the agent: it sees named parts (networks with their optimisers, see
+``crl.methods.parts``) and the hooks below, so it composes with any agent that exposes the parts it
+needs, and with other methods.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from crl import config, registry
 from crl.checkpoint import Tree
-from crl.errors import UserError
+from crl.config import require
+from crl.methods.parts import Parameters, Part, Parts, choose_parts
 
 if TYPE_CHECKING:
     from crl.replay import Batch, Replay
     from crl.stream import Task, TaskStream
 
-Parameters = dict[str, Tensor]
-"""A network's parameters by name, as in ``module.named_parameters()``."""
-
-_HEAD = re.compile(r"(?:^|\.)heads\.items\.(\d+)\.")
-
-
-class Gaussian(NamedTuple):
-    """Independent normal outputs: ``mean`` and ``std`` of shape [B, outputs]."""
-
-    mean: Tensor
-    std: Tensor
-
-
-@dataclass
-class Part:
-    """A network that methods may protect.
-
-    Attributes:
-        name: ``"actor"``, ``"critic"`` …
-        module: The network.
-        optimizer: Steps exactly the parameters of ``module``.
-        shared: Names of the parameters that all tasks share; the others belong to heads.
-        kernels: Those of them that are weight matrices, not biases or normalisation.
-        heads: Head → names of its parameters; empty for a network without heads.
-        gaussian: Whether ``outputs`` gives a :class:`Gaussian`.
-        outputs: ``outputs(batch, parameters=None)``: what the network says about a batch, with
-            other parameters if given: a :class:`Gaussian`, or point predictions [B, outputs].
-    """
-
-    name: str
-    module: nn.Module
-    optimizer: torch.optim.Optimizer
-    shared: tuple[str, ...]
-    kernels: tuple[str, ...]
-    heads: dict[int, tuple[str, ...]]
-    gaussian: bool
-    outputs: Callable[..., Gaussian | Tensor]
-
-    @classmethod
-    def of(cls, name: str, module: nn.Module, optimizer: torch.optim.Optimizer,
-           outputs: Callable[..., Gaussian | Tensor], *, gaussian: bool) -> Part:
-        """A part built of ``crl.nn`` layers, with a ``crl.nn.layers.Heads`` called ``heads``."""
-        names = [n for n, _ in module.named_parameters()]
-        heads: dict[int, tuple[str, ...]] = {}
-        for n in names:
-            if found := _HEAD.search(n):
-                head = int(found[1])
-                heads[head] = (*heads.get(head, ()), n)
-        shared = tuple(n for n in names if not _HEAD.search(n))
-        kernels = tuple(n for n in shared if n.endswith(".kernel"))
-        return cls(name, module, optimizer, shared, kernels, heads, gaussian, outputs)
-
-    def parameters(self) -> dict[str, nn.Parameter]:
-        """All parameters by name."""
-        return dict(self.module.named_parameters())
-
-    def shared_parameters(self) -> dict[str, nn.Parameter]:
-        """The parameters that all tasks share, by name."""
-        everything = self.parameters()
-        return {name: everything[name] for name in self.shared}
-
-
-Parts = dict[str, Part]
-
 
 class Learner(Protocol):
-    """What a method may use of the agent when a task ends."""
+    """What a method may use of the agent."""
 
     parts: Parts
     replay: Replay
 
+    @property
+    def renewed(self) -> tuple[str, ...]:
+        """What begins anew at each task: ``"replay"``, ``"optimizer"``, and names of parts."""
+        ...
+
     def learn(self, steps: int) -> None:
         """Does ``steps`` gradient steps on the replay, all methods' hooks included."""
+
+    def gradients(self, batch: Batch) -> dict[str, Parameters]:
+        """Part → parameter name → gradient of the agent's own losses on a batch.
+
+        Parameters that the losses do not reach are left out. Every ``.grad`` stays as it is.
+        """
+        ...
 
 
 class Method:
     """A continual-learning or plasticity method. Every hook may be left out.
 
-    Subclasses have a frozen dataclass ``Config`` and the class attributes below.
+    Subclasses have a frozen dataclass ``Config`` and the class attributes below. The agent calls
+    ``attach`` once; per task ``begin_task``, then per gradient step ``rehearse``, ``loss``,
+    ``gradients`` and ``updated``, then ``end_task``.
 
     Args:
-        settings: The method's configuration.
+        settings: The method's configuration. If it has a field ``parts``, or ``part``, these are
+            the names of the parts that the method is for.
         seed: Seed of the method's own random draws.
     """
 
     name: ClassVar[str]
     paper: ClassVar[str]
     needs: ClassVar[tuple[str, ...]] = ()
-    """Of ``"boundaries"`` and ``"replay"``: what the method cannot do without."""
+    """What it cannot do without: ``"boundaries"`` (to be told when a task begins and ends),
+    ``"replay"`` (transitions of the task at its end), ``"fresh replay"`` (and of no other task),
+    ``"heads"`` (one per task), ``"hidden layers"`` (parts made of ``crl.nn.network.Network``),
+    ``"gaussian"`` (parts with Gaussian outputs)."""
+    claims: ClassVar[tuple[str, ...]] = ()
+    """What it must have to itself on its parts: ``"kernels"`` (which weights belong to which task),
+    ``"layers"`` (their form), ``"activations"``, ``"inputs"``, ``"policy"`` (the weights that are
+    deployed), ``"rehearsal"`` (the transitions that are learned from)."""
+    keeps_weights: ClassVar[bool] = False
+    """Whether it promises that weights of its parts stay, so that nothing may re-draw them."""
+
+    learner: Learner
+    parts: list[Part]
 
     @dataclass(frozen=True)
     class Config:
@@ -120,23 +82,47 @@ class Method:
         self.config = settings
         self.seed = seed
 
-    def attach(self, parts: Parts, stream: TaskStream) -> None:
-        """Called once, before anything else; raise ``UserError`` if a part is lacking."""
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """Names of the parts that the method is for."""
+        if hasattr(self.config, "part"):
+            return (self.config.part,)
+        return tuple(getattr(self.config, "parts", ()))
 
-    def begin_task(self, task: Task, parts: Parts) -> None:
-        """Called before the first step of a task."""
+    def attach(self, learner: Learner, stream: TaskStream) -> None:
+        """Called once, before anything else; checks what the method needs and sets ``parts``.
+
+        A method that changes its networks' form does so here, before there is an optimiser state.
+
+        Raises:
+            UserError: The agent or the stream lacks something that the method needs.
+        """
+        self.learner = learner
+        self.parts = (choose_parts(self.name, self.part_names, learner.parts)
+                      if self.part_names else [])
+        check_needs(self, stream)
+
+    def begin_task(self, task: Task) -> None:
+        """Called before the first step of a task, and before the agent renews anything for it."""
+
+    def rehearse(self, batch: Batch) -> Batch:
+        """The transitions to learn from in this gradient step, given fresh ones of the replay."""
+        return batch
 
     def loss(self, part: Part, batch: Batch) -> Tensor | None:
         """An extra loss (scalar) to add to that of ``part`` in this gradient step."""
         return None
 
-    def gradients(self, parts: Parts) -> None:
+    def gradients(self) -> None:
         """Called after backward and before the optimisers step: mask, clip or project ``.grad``."""
 
-    def updated(self, parts: Parts) -> None:
-        """Called after the optimisers stepped: put back, average or recycle parameters."""
+    def updated(self, batch: Batch) -> None:
+        """Called after the optimisers stepped on ``batch``: put back, average, recycle weights."""
 
-    def end_task(self, task: Task, learner: Learner) -> None:
+    def evaluated(self, task: Task, success: float) -> None:
+        """Called after each evaluation of a task, with its success rate."""
+
+    def end_task(self, task: Task) -> None:
         """Called after the last step of a task, with the replay still full: consolidate."""
 
     def deployed(self, part: Part, task: Task, parameters: Parameters) -> Parameters:
@@ -151,67 +137,22 @@ class Method:
         """Puts back what :meth:`state_dict` gave; the method is attached already."""
 
 
-@dataclass
-class Methods:
-    """Methods in the order given, called as one. What an agent holds."""
-
-    items: Sequence[Method] = ()
-    _by_name: dict[str, Method] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._by_name = {m.name: m for m in self.items}
-        if len(self._by_name) < len(self.items):
-            raise UserError("each method can be given once; got "
-                            + ", ".join(m.name for m in self.items))
-
-    def attach(self, parts: Parts, stream: TaskStream) -> None:
-        for method in self.items:
-            method.attach(parts, stream)
-
-    def begin_task(self, task: Task, parts: Parts) -> None:
-        for method in self.items:
-            method.begin_task(task, parts)
-
-    def losses(self, part: Part, batch: Batch) -> list[Tensor]:
-        """All extra losses for ``part``."""
-        extra = (method.loss(part, batch) for method in self.items)
-        return [loss for loss in extra if loss is not None]
-
-    def gradients(self, parts: Parts) -> None:
-        for method in self.items:
-            method.gradients(parts)
-
-    def updated(self, parts: Parts) -> None:
-        for method in self.items:
-            method.updated(parts)
-
-    def end_task(self, task: Task, learner: Learner) -> None:
-        for method in self.items:
-            method.end_task(task, learner)
-
-    def deployed(self, part: Part, task: Task) -> Parameters:
-        """Copies of the parameters that a frozen policy for ``task`` carries."""
-        parameters = {name: p.detach().clone() for name, p in part.parameters().items()}
-        for method in self.items:
-            parameters = method.deployed(part, task, parameters)
-        return parameters
-
-    def state_dict(self) -> Tree:
-        return {name: method.state_dict() for name, method in self._by_name.items()}
-
-    def load_state_dict(self, tree: Tree) -> None:
-        for name, method in self._by_name.items():
-            method.load_state_dict(tree[name])
-
-
-def require_parts(method: str, wanted: Sequence[str], parts: Parts) -> None:
-    """Raises ``UserError`` for a part in ``wanted`` that the agent lacks, or that stands twice."""
-    config.require(len(set(wanted)) == len(wanted) > 0,
-                   f"method {method!r} needs each of its parts once; got {', '.join(wanted)}")
-    for name in wanted:
-        if name not in parts:
-            raise UserError(f"method {method!r} needs a part {name!r}; this agent has "
-                            + (", ".join(parts) or "none"))
+def check_needs(method: Method, stream: TaskStream) -> None:
+    """Raises ``UserError`` if the agent lacks what the method needs; the loop checks the rest."""
+    name, needs = method.name, method.needs
+    require("fresh replay" not in needs or "replay" in method.learner.renewed,
+            f"method {name!r} keeps old transitions itself; leave 'replay' in agent.reset")
+    for part in method.parts:
+        require("heads" not in needs or {task.head for task in stream} <= set(part.heads),
+                f"method {name!r} needs a head per task; with SAC, leave agent.multi_head at true")
+        require("hidden layers" not in needs or bool(part.networks),
+                f"method {name!r} needs parts made of hidden layers; {part.name!r} is not")
+        require("gaussian" not in needs or part.gaussian,
+                f"method {name!r} needs a part with Gaussian outputs; {part.name!r} gives point "
+                f"predictions, type --set {name}.part=actor")
+        require(not method.keeps_weights or part.name not in method.learner.renewed,
+                f"method {name!r} keeps weights of {part.name!r}, which agent.reset would re-draw; "
+                f"leave {part.name!r} out of it")
 
 
 def make_method(name: str, seed: int = 0, **settings: Any) -> Method:

@@ -15,7 +15,8 @@ from torch import Tensor
 from crl import seeding
 from crl.checkpoint import Tree
 from crl.config import require
-from crl.methods.base import Gaussian, Learner, Method, Part, Parts, require_parts
+from crl.methods.base import Learner, Method
+from crl.methods.parts import Gaussian, Part
 from crl.nn.distributions import gaussian_kl
 from crl.nn.state import tensors_to_tree, tree_to_tensors
 from crl.replay import Batch
@@ -32,7 +33,7 @@ class ClonEx(Method):
 
     name = "clonex"
     paper = "Wołczyk et al. 2022"
-    needs = ("boundaries", "replay")
+    needs = ("boundaries", "replay", "gaussian")
 
     @dataclass(frozen=True)
     class Config:
@@ -60,12 +61,10 @@ class ClonEx(Method):
 
     config: Config
 
-    def attach(self, parts: Parts, stream: TaskStream) -> None:
-        require_parts(self.name, [self.config.part], parts)
-        require(parts[self.config.part].gaussian, "method 'clonex' clones a part with Gaussian "
-                f"outputs; {self.config.part!r} gives point predictions, type clonex.part=actor")
+    def attach(self, learner: Learner, stream: TaskStream) -> None:
+        super().attach(learner, stream)
         self._rng = seeding.generator(self.seed, "clonex")
-        self._device = next(parts[self.config.part].module.parameters()).device
+        self._device = next(self.parts[0].module.parameters()).device
         self._memory: dict[str, Tensor] = {}  # obs, head, mean, std: [stored, …]
 
     def loss(self, part: Part, batch: Batch) -> Tensor | None:
@@ -82,14 +81,14 @@ class ClonEx(Method):
         now = _outputs(part, memory["obs"], memory["head"])
         return gaussian_kl(memory["mean"], memory["std"], now.mean, now.std).mean()
 
-    def gradients(self, parts: Parts) -> None:
+    def gradients(self) -> None:
         if self.config.clip_norm is not None:
-            parameters = parts[self.config.part].module.parameters()
+            parameters = self.parts[0].module.parameters()
             torch.nn.utils.clip_grad_norm_(parameters, self.config.clip_norm)
 
-    def end_task(self, task: Task, learner: Learner) -> None:
-        part = learner.parts[self.config.part]
-        batch = learner.replay.sample(self.config.samples_per_task, self._rng)
+    def end_task(self, task: Task) -> None:
+        part = self.parts[0]
+        batch = self.learner.replay.sample(self.config.samples_per_task, self._rng)
         with torch.no_grad():
             outputs = _outputs(part, batch.obs, batch.heads)
         new = {"obs": batch.obs, "head": batch.heads, "mean": outputs.mean, "std": outputs.std}

@@ -16,8 +16,9 @@ from torch.func import jacrev, vmap
 from crl import seeding
 from crl.checkpoint import Tree
 from crl.config import require
-from crl.methods.base import Gaussian, Learner, Method, Part, Parts, require_parts
-from crl.nn.state import tensors_to_tree, tree_to_tensors
+from crl.methods.anchors import Anchors
+from crl.methods.base import Learner, Method
+from crl.methods.parts import Gaussian, Part
 from crl.replay import Batch
 from crl.stream import Task, TaskStream
 
@@ -27,8 +28,8 @@ _CHUNK = 16  # samples whose gradients are held at once: 16 × outputs × parame
 class EWC(Method):
     """Adds λ Σₖ Fₖ (θ − θₖ)² over the finished tasks k, on the shared parameters.
 
-    Every finished task keeps its own anchor θₖ. A sum of quadratics is a quadratic, so all anchors
-    are held in constant memory: the total precision Σ Fₖ, the mean Σ Fₖθₖ / Σ Fₖ and a constant.
+    Every finished task keeps its own anchor θₖ. With ``online`` there is one, the newest, and the
+    importance of earlier tasks fades: online EWC (Schwarz et al. 2018, "Progress & Compress").
 
     The Fisher information is that of the Gaussian before squashing. It equals that of the squashed
     policy, since tanh is one-to-one; the published code differentiates tanh(μ) instead, which
@@ -49,6 +50,8 @@ class EWC(Method):
             batches, batch_size: How many samples of the finishing task estimate the Fisher matrix.
             floor: Least importance of a weight per sample. The published code hides one of 1e-5,
                 an L2 anchor of λ · 1e-5 per task on every weight; 0 turns it off.
+            online: None: an anchor per task. Else one anchor, and γ: what the importance so far is
+                multiplied by when a task ends.
         """
 
         parts: tuple[str, ...] = ("actor",)
@@ -56,77 +59,44 @@ class EWC(Method):
         batches: int = 10
         batch_size: int = 256
         floor: float = 1e-5
+        online: float | None = None
 
         def __post_init__(self) -> None:
             require(self.coefficient >= 0 and self.floor >= 0,
                     "coefficient and floor must not be negative")
+            require(self.online is None or 0 <= self.online <= 1,
+                    "online must be between 0 and 1")
             require(self.batches > 0 and self.batch_size > 0,
                     "batches and batch_size must be above 0")
 
     config: Config
 
-    def attach(self, parts: Parts, stream: TaskStream) -> None:
-        require_parts(self.name, self.config.parts, parts)
-        self._rng = seeding.generator(self.seed, "ewc")
-        self._tasks = 0
-        self._precision: dict[str, dict[str, Tensor]] = {}
-        self._mean: dict[str, dict[str, Tensor]] = {}
-        self._constant: dict[str, float] = {}
-        for name in self.config.parts:
-            shared = parts[name].shared_parameters()
-            self._precision[name] = {n: torch.zeros_like(p.detach()) for n, p in shared.items()}
-            self._mean[name] = {n: torch.zeros_like(p.detach()) for n, p in shared.items()}
-            self._constant[name] = 0.0
+    def attach(self, learner: Learner, stream: TaskStream) -> None:
+        super().attach(learner, stream)
+        self._rng = seeding.generator(self.seed, self.name)
+        self._anchors = Anchors(self.parts)
 
     def loss(self, part: Part, batch: Batch) -> Tensor | None:
-        if self._tasks == 0 or part.name not in self.config.parts:
-            return None
-        return self.config.coefficient * self.penalty(part)
+        penalty = self._anchors.penalty(part)
+        return None if penalty is None else self.config.coefficient * penalty
 
-    def penalty(self, part: Part) -> Tensor:
-        """Σₖ Σ Fₖ (θ − θₖ)² of a part, without λ."""
-        total = torch.tensor(self._constant[part.name])
-        for name, parameter in part.shared_parameters().items():
-            distance = parameter - self._mean[part.name][name]
-            total = total + (self._precision[part.name][name] * distance.square()).sum()
-        return total
-
-    def end_task(self, task: Task, learner: Learner) -> None:
-        for name in self.config.parts:
-            part = learner.parts[name]
-            samples = [learner.replay.sample(self.config.batch_size, self._rng)
+    def end_task(self, task: Task) -> None:
+        for part in self.parts:
+            samples = [self.learner.replay.sample(self.config.batch_size, self._rng)
                        for _ in range(self.config.batches)]
-            self._remember(part, fisher(part, samples, self.config.floor))
-        self._tasks += 1
-
-    def _remember(self, part: Part, importance: dict[str, Tensor]) -> None:
-        """Adds Σ F (θ − θ_now)² to the quadratic, by completing the square."""
-        for name, parameter in part.shared_parameters().items():
-            old, mean = self._precision[part.name][name], self._mean[part.name][name]
-            new, anchor = importance[name], parameter.detach()
-            total = old + new
-            weight = torch.where(total > 0, new / total, 0.0)
-            cross = old * weight * (anchor - mean).square()  # F₁F₂/(F₁+F₂) (θ₁−θ₂)²
-            self._constant[part.name] += float(cross.sum())
-            self._mean[part.name][name] = torch.lerp(mean, anchor, weight)
-            self._precision[part.name][name] = total
+            importance = fisher(part, samples, self.config.floor)
+            if self.config.online is None:
+                self._anchors.add(part, importance)
+                continue
+            faded = self._anchors.importance(part)
+            self._anchors.replace(part, {name: self.config.online * faded[name] + new
+                                         for name, new in importance.items()})
 
     def state_dict(self) -> Tree:
-        return {
-            "tasks": self._tasks,
-            "precision": {n: tensors_to_tree(p) for n, p in self._precision.items()},
-            "mean": {n: tensors_to_tree(m) for n, m in self._mean.items()},
-            "constant": self._constant,
-            "rng": seeding.generator_state(self._rng),
-        }
+        return {"anchors": self._anchors.state_dict(), "rng": seeding.generator_state(self._rng)}
 
     def load_state_dict(self, tree: Tree) -> None:
-        self._tasks = tree["tasks"]
-        for name in self.config.parts:
-            device = next(iter(self._mean[name].values())).device
-            self._precision[name] = tree_to_tensors(tree["precision"][name], device)
-            self._mean[name] = tree_to_tensors(tree["mean"][name], device)
-        self._constant = dict(tree["constant"])
+        self._anchors.load_state_dict(tree["anchors"])
         seeding.restore_generator(self._rng, tree["rng"])
 
 

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from crl.checkpoint import Tree
 from crl.config import require
-from crl.methods.base import Learner, Method, Parameters, Part, Parts, require_parts
+from crl.methods.base import Learner, Method
+from crl.methods.parts import Parameters, Part
 from crl.nn.state import tensors_to_tree, tree_to_tensors
+from crl.replay import Batch
 from crl.stream import Task, TaskStream
 
 FREE = 0
@@ -33,7 +35,9 @@ class PackNet(Method):
 
     name = "packnet"
     paper = "Mallya & Lazebnik 2018"
-    needs = ("boundaries", "replay")
+    needs = ("boundaries", "replay", "heads")
+    claims = ("kernels",)
+    keeps_weights = True
 
     @dataclass(frozen=True)
     class Config:
@@ -57,30 +61,26 @@ class PackNet(Method):
 
     config: Config
 
-    def attach(self, parts: Parts, stream: TaskStream) -> None:
-        require_parts(self.name, self.config.parts, parts)
-        wanted = {task.head for task in stream}
-        for name in self.config.parts:
-            require(wanted <= set(parts[name].heads), "method 'packnet' needs a head per task; "
-                    "with SAC, leave agent.multi_head at true")
+    def attach(self, learner: Learner, stream: TaskStream) -> None:
+        super().attach(learner, stream)
         self._total_tasks = len(stream)
         self._heads_done: list[int] = []
         self._finished: dict[str, int] = {}  # task name → number from 1
         self._owner: dict[str, dict[str, Tensor]] = {}
         self._trainable: dict[str, dict[str, Tensor]] = {}
         self._anchor: dict[str, dict[str, Tensor]] = {}
-        for name in self.config.parts:
-            kernels = _kernels(parts[name])
-            self._owner[name] = {
+        for part in self.parts:
+            kernels = _kernels(part)
+            self._owner[part.name] = {
                 n: torch.full(k.shape, FREE, dtype=torch.int16, device=k.device)
                 for n, k in kernels.items()
             }
-        self._refresh(parts)
+        self._refresh()
 
-    def gradients(self, parts: Parts) -> None:
-        for name in self.config.parts:
-            part, parameters = parts[name], parts[name].parameters()
-            for kernel, trainable in self._trainable[name].items():
+    def gradients(self) -> None:
+        for part in self.parts:
+            parameters = part.parameters()
+            for kernel, trainable in self._trainable[part.name].items():
                 grad = parameters[kernel].grad
                 if grad is not None:
                     grad.mul_(trainable)
@@ -89,28 +89,28 @@ class PackNet(Method):
             if self.config.clip_norm is not None:
                 torch.nn.utils.clip_grad_norm_(list(parameters.values()), self.config.clip_norm)
 
-    def updated(self, parts: Parts) -> None:
+    def updated(self, batch: Batch) -> None:
         # The optimiser's momentum moves weights even where their gradient is zero now.
         with torch.no_grad():
-            for name in self.config.parts:
-                for kernel, parameter in _kernels(parts[name]).items():
-                    torch.where(self._trainable[name][kernel], parameter,
-                                self._anchor[name][kernel], out=parameter.data)
+            for part in self.parts:
+                for kernel, parameter in _kernels(part).items():
+                    torch.where(self._trainable[part.name][kernel], parameter,
+                                self._anchor[part.name][kernel], out=parameter.data)
 
-    def end_task(self, task: Task, learner: Learner) -> None:
+    def end_task(self, task: Task) -> None:
         number = len(self._finished) + 1
         left = self._total_tasks - number
-        for name in self.config.parts:
-            for kernel, parameter in _kernels(learner.parts[name]).items():
-                prune(parameter, self._owner[name][kernel], number, left / (left + 1))
+        for part in self.parts:
+            for kernel, parameter in _kernels(part).items():
+                prune(parameter, self._owner[part.name][kernel], number, left / (left + 1))
         if left > 0:
-            self._refresh(learner.parts, number)
-            self._reset_optimizers(learner.parts)
-            learner.learn(round(self.config.retrain_share * task.steps))
-            self._reset_optimizers(learner.parts)
+            self._refresh(number)
+            self._reset_optimizers()
+            self.learner.learn(round(self.config.retrain_share * task.steps))
+            self._reset_optimizers()
         self._finished[task.name] = number
         self._heads_done.append(task.head)
-        self._refresh(learner.parts)
+        self._refresh()
 
     def deployed(self, part: Part, task: Task, parameters: Parameters) -> Parameters:
         number = self._finished.get(task.name)
@@ -146,17 +146,16 @@ class PackNet(Method):
         old_heads = (n for head in self._heads_done for n in part.heads[head])
         return (set(part.shared) - set(part.kernels)) | set(old_heads)
 
-    def _refresh(self, parts: Parts, owner: int = FREE) -> None:
+    def _refresh(self, owner: int = FREE) -> None:
         """Makes the weights of one owner trainable, and anchors all others where they are."""
-        for name in self.config.parts:
-            self._trainable[name] = {n: o == owner for n, o in self._owner[name].items()}
-            self._anchor[name] = {
-                n: k.detach().clone() for n, k in _kernels(parts[name]).items()
-            }
+        for part in self.parts:
+            self._trainable[part.name] = {
+                n: o == owner for n, o in self._owner[part.name].items()}
+            self._anchor[part.name] = {n: k.detach().clone() for n, k in _kernels(part).items()}
 
-    def _reset_optimizers(self, parts: Parts) -> None:
-        for name in self.config.parts:
-            parts[name].optimizer.state.clear()
+    def _reset_optimizers(self) -> None:
+        for part in self.parts:
+            part.optimizer.state.clear()
 
 
 def prune(kernel: Tensor, owner: Tensor, task: int, share: float) -> None:

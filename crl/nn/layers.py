@@ -45,6 +45,10 @@ class Trunk(nn.Module):
         hidden: Width of each hidden layer.
         generator: Source of the initial weights.
         layer_norm: Normalise before each activation.
+
+    Attributes:
+        activation: None; or what a method put in the place of ReLU, a module a layer, called with
+            [B, width] and the head.
     """
 
     def __init__(self, size_in: int, hidden: Sequence[int], generator: torch.Generator, *,
@@ -54,15 +58,18 @@ class Trunk(nn.Module):
         self.size_out = sizes[-1]
         self.dense = nn.ModuleList(Dense(a, b, generator) for a, b in pairwise(sizes))
         self.norm = nn.ModuleList(nn.LayerNorm(b) for b in hidden) if layer_norm else None
+        self.activation: nn.ModuleList | None = None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, in] → [B, out]."""
+    def forward(self, x: Tensor, head: int | Tensor) -> list[Tensor]:
+        """[B, in] → the output of every hidden layer, [B, width] each."""
+        outs = []
         for i, dense in enumerate(self.dense):
             x = dense(x)
             if self.norm is not None:
                 x = self.norm[i](x)
-            x = F.relu(x)
-        return x
+            x = F.relu(x) if self.activation is None else self.activation[i](x, head)
+            outs.append(x)
+        return outs
 
 
 class Heads(nn.Module):

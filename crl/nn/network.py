@@ -29,24 +29,41 @@ class Network(nn.Module):
         layer_norm: Normalise before each activation.
         bf16: Passes multiply the matrices of hidden layers in bfloat16; weights, sums,
             normalisation and the head stay float32.
+
+    Attributes:
+        input: None; or what a method put in front, a module called with [B, in] and the head.
     """
 
     def __init__(self, size_in: int, size_out: int, hidden: Sequence[int], heads: int,
                  generator: torch.Generator, *, layer_norm: bool = True, bf16: bool = False
                  ) -> None:
         super().__init__()
+        self.input: nn.Module | None = None
         self.trunk = Trunk(size_in, hidden, generator, layer_norm=layer_norm)
         self.heads = Heads(self.trunk.size_out, size_out, heads, generator)
         self.bf16 = bf16
 
     def forward(self, x: Tensor, head: int | Tensor) -> Tensor:
         """[B, in], one head or a head per row ([B] int64) → [B, out]."""
-        out: Tensor = self.heads(self.trunk(x), head)
+        out: Tensor = self.heads(self.features(x, head)[-1], head)
         return out
 
-    def run(self, x: Tensor, head: int | Tensor) -> Pass:
+    def features(self, x: Tensor, head: int | Tensor) -> list[Tensor]:
+        """The output of every hidden layer, [B, width] each."""
+        if self.input is not None:
+            x = self.input(x, head)
+        outs: list[Tensor] = self.trunk(x, head)
+        return outs
+
+    @property
+    def plain(self) -> bool:
+        """Whether no method has changed its form."""
+        return (self.input is None and self.trunk.activation is None
+                and all(type(dense) is Dense for dense in self.trunk.dense))
+
+    def run(self, x: Tensor, head: int | Tensor) -> Pass | TapePass:
         """What ``forward`` gives, outside autograd and faster, ready to be differentiated."""
-        return Pass(self, x, head)
+        return Pass(self, x, head) if self.plain else TapePass(self, x, head)
 
 
 _ALL = slice(None)
@@ -76,6 +93,7 @@ class Pass:
 
     Attributes:
         out: [B, out].
+        hidden: The output of every hidden layer, [B, width] each.
     """
 
     @torch.no_grad()
@@ -101,6 +119,10 @@ class Pass:
             x = out
         self._features = x.to(self._dtype)
         self.out: Tensor = network.heads(self._features, head)
+
+    @property
+    def hidden(self) -> list[Tensor]:
+        return [layer.out.to(self._dtype) for layer in self._layers]
 
     @torch.no_grad()
     def to_weights(self, gradient: Tensor, rows: slice = _ALL) -> None:
@@ -144,6 +166,26 @@ class Pass:
                 add_gradient(dense.kernel, features[members].t() @ at_members)
                 add_gradient(dense.bias, at_members.sum(0))
         return gradient
+
+
+class TapePass:
+    """A :class:`Pass` of a network of any form, by autograd."""
+
+    def __init__(self, network: Network, x: Tensor, head: int | Tensor) -> None:
+        with torch.enable_grad():
+            self._x = x.detach().requires_grad_()
+            hidden = network.features(self._x, head)
+            self._out = network.heads(hidden[-1], head)
+        self._weights = [p for p in network.parameters() if p.requires_grad]
+        self.hidden = [h.detach() for h in hidden]
+        self.out: Tensor = self._out.detach()
+
+    def to_weights(self, gradient: Tensor, rows: slice = _ALL) -> None:
+        torch.autograd.backward(self._out[rows], gradient, inputs=self._weights, retain_graph=True)
+
+    def to_inputs(self, gradient: Tensor, rows: slice = _ALL) -> Tensor:
+        (at_x,) = torch.autograd.grad(self._out[rows], self._x, gradient, retain_graph=True)
+        return at_x[rows]
 
 
 def add_gradient(parameter: Tensor, gradient: Tensor) -> None:

@@ -56,7 +56,7 @@ def test_the_gradient_of_the_actor_is_clipped():
     agent, _ = make_agent(method)
     for p in agent.actor.parameters():
         p.grad = torch.ones_like(p)
-    method.gradients(agent.parts)
+    method.gradients()
     norm = torch.cat([p.grad.flatten() for p in agent.actor.parameters()]).norm()
     assert norm.item() == pytest.approx(0.1, rel=1e-3)
 

@@ -10,8 +10,8 @@ from torch.func import functional_call
 from visits import flat, make_agent, visit
 
 import crl
-from crl.methods.base import Gaussian, Part
 from crl.methods.ewc import fisher
+from crl.methods.parts import Gaussian, Part
 from crl.replay import Batch
 
 
@@ -32,9 +32,9 @@ def linear_part() -> Part:
     module = LinearGaussian()
     return Part(
         "actor", module, torch.optim.Adam(module.parameters()),
-        tuple(n for n, _ in module.named_parameters()), ("weight",), {}, True,
         lambda batch, parameters=None: Gaussian(
             *functional_call(module, parameters or {}, (batch.obs,))),
+        gaussian=True,
     )
 
 
@@ -107,35 +107,31 @@ def test_fisher_of_sac_parts_agrees_with_one_backward_pass_per_sample():
             torch.testing.assert_close(ours[name], expected[name], rtol=1e-3, atol=1e-7)
 
 
-def test_all_anchors_are_held():
-    method = crl.make_method("ewc", coefficient=1.0, batches=2, batch_size=32)
+def test_the_online_form_has_one_anchor_and_fading_importance():
+    method = crl.make_method("ewc", coefficient=1.0, online=0.5, batches=2, batch_size=32)
     agent, stream = make_agent(method)
-    part = agent.parts["actor"]
-    anchors = []
-    original = method._remember
+    part, seen = agent.parts["actor"], []
+    original = method._anchors.replace
 
     def spy(part, importance):
-        anchors.append((importance, {n: p.detach().clone()
-                                     for n, p in part.shared_parameters().items()}))
+        seen.append(importance)
         original(part, importance)
 
-    method._remember = spy
+    method._anchors.replace = spy
     for task in stream:
         visit(agent, task)
-    assert len(anchors) == 3
+    anchor = {n: p.detach().clone() for n, p in part.shared_parameters().items()}
+    assert method._anchors.penalty(part).item() == 0
     with torch.no_grad():
         for p in agent.actor.parameters():
             p.add_(0.1)
-    terms = [sum((f[n] * (p - a[n]).square()).sum() for n, p in part.shared_parameters().items())
-             for f, a in anchors]
-    expected = torch.stack(terms).sum()
-    assert method.penalty(part).item() == pytest.approx(expected.item(), rel=1e-4)
-    # The control: the last anchor alone, as some released baselines keep, is something else.
-    assert terms[-1].item() < 0.9 * expected.item()
-    gradient = torch.autograd.grad(method.penalty(part), list(part.shared_parameters().values()))
-    by_hand = torch.autograd.grad(expected, list(part.shared_parameters().values()))
-    for ours, theirs in zip(gradient, by_hand, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
+    expected = sum((seen[-1][n] * (p - anchor[n]).square()).sum()
+                   for n, p in part.shared_parameters().items())
+    assert method._anchors.penalty(part).item() == pytest.approx(expected.item(), rel=1e-5)
+    kernel = part.kernels[0]
+    own = [seen[0][kernel], seen[1][kernel] - 0.5 * seen[0][kernel]]
+    assert (own[1] >= 0).all()
+    assert not torch.allclose(own[0], own[1])
 
 
 def test_a_large_coefficient_holds_the_weights():

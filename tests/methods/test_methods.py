@@ -44,7 +44,10 @@ def test_a_method_names_its_paper_and_what_it_needs(name):
     method = registry.methods.load(name)
     assert method.name == name
     assert method.paper
-    assert set(method.needs) <= {"boundaries", "replay"}
+    assert set(method.needs) <= {"boundaries", "replay", "fresh replay", "heads", "hidden layers",
+                                 "gaussian"}
+    assert set(method.claims) <= {"kernels", "layers", "activations", "inputs", "policy",
+                                  "rehearsal"}
     assert method.__doc__
 
 

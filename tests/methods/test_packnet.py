@@ -41,7 +41,7 @@ def test_old_policies_are_kept_although_momentum_is_not_reset():
     agent.begin_task(stream[1])
     fill(agent, 1)
     agent.learn(1)  # leaves momentum behind
-    agent.methods.items[0].gradients = lambda parts: None  # masks nothing from here on
+    agent.methods.items[0].gradients = lambda: None  # masks nothing from here on
     kernels = [p.detach().clone() for n, p in agent.actor.named_parameters()
                if n.startswith("trunk") and n.endswith("kernel")]
     agent.learn(5)

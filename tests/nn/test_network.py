@@ -28,10 +28,20 @@ def gradients(network: Network) -> dict[str, torch.Tensor | None]:
 HEADS = {"one": 2, "per row": torch.tensor([0, 3, 3, 1, 0, 3, 0])}
 
 
+class Plain(torch.nn.Module):
+    """ReLU as a module that a method might put in: the network is no longer plain."""
+
+    def forward(self, x, head):
+        return torch.relu(x)
+
+
 @pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
-@pytest.mark.parametrize("layer_norm", [True, False])
-def test_a_pass_equals_autograd(head, layer_norm):
-    network, by_hand = (make(layer_norm=layer_norm) for _ in range(2))
+@pytest.mark.parametrize("form", ["normalised", "bare", "changed"])
+def test_a_pass_equals_autograd(head, form):
+    network, by_hand = (make(layer_norm=form == "normalised") for _ in range(2))
+    if form == "changed":
+        by_hand.trunk.activation = torch.nn.ModuleList(Plain() for _ in range(2))
+    assert by_hand.plain == (form != "changed")
     x = torch.randn(7, 5, generator=generator(2), dtype=torch.float64, requires_grad=True)
     at_out = torch.randn(7, 3, generator=generator(3), dtype=torch.float64)
     out = network(x, head)
@@ -39,6 +49,8 @@ def test_a_pass_equals_autograd(head, layer_norm):
 
     done = by_hand.run(x, head)
     torch.testing.assert_close(done.out, out.detach())
+    for ours, expected in zip(done.hidden, network.features(x, head), strict=True):
+        torch.testing.assert_close(ours, expected.detach())
     assert not done.out.requires_grad
     torch.testing.assert_close(done.to_inputs(at_out), x.grad)
     assert all(g is None for g in gradients(by_hand).values())
@@ -51,8 +63,11 @@ def test_a_pass_equals_autograd(head, layer_norm):
 
 
 @pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
-def test_rows_may_be_asked_for_different_things(head):
+@pytest.mark.parametrize("changed", [False, True])
+def test_rows_may_be_asked_for_different_things(head, changed):
     together, apart = make(), make()
+    if changed:
+        together.trunk.activation = torch.nn.ModuleList(Plain() for _ in range(2))
     x = torch.randn(7, 5, generator=generator(2), dtype=torch.float64)
     at_out = torch.randn(7, 3, generator=generator(3), dtype=torch.float64)
     first, last = slice(0, 4), slice(4, None)

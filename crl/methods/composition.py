@@ -1,0 +1,91 @@
+"""Several methods called as one, and refused where they cannot work together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from crl.checkpoint import Tree
+from crl.errors import UserError
+from crl.methods.base import Learner, Method
+from crl.methods.parts import Parameters, Part
+
+if TYPE_CHECKING:
+    from crl.replay import Batch
+    from crl.stream import Task, TaskStream
+
+
+@dataclass
+class Methods:
+    """Methods in the order given. What an agent holds; hooks as in :class:`Method`."""
+
+    items: Sequence[Method] = ()
+    _by_name: dict[str, Method] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._by_name = {m.name: m for m in self.items}
+        if len(self._by_name) < len(self.items):
+            raise UserError("each method can be given once; got "
+                            + ", ".join(m.name for m in self.items))
+
+    def attach(self, learner: Learner, stream: TaskStream) -> None:
+        """Attaches each; ``UserError`` if two claim the same of one part."""
+        owners: dict[tuple[str, str], str] = {}
+        for method in self.items:
+            for claim in method.claims:
+                for name in method.part_names or ("agent",):
+                    other = owners.setdefault((claim, name), method.name)
+                    if other != method.name:
+                        raise UserError(f"methods {other!r} and {method.name!r} cannot share the "
+                                        f"{claim} of the {name}; give one of them")
+        for method in self.items:
+            method.attach(learner, stream)
+            for part in learner.parts.values():
+                part.refresh()
+
+    def begin_task(self, task: Task) -> None:
+        for method in self.items:
+            method.begin_task(task)
+
+    def rehearse(self, batch: Batch) -> Batch:
+        for method in self.items:
+            batch = method.rehearse(batch)
+        return batch
+
+    def losses(self, part: Part, batch: Batch) -> list[Tensor]:
+        """All extra losses for ``part``."""
+        extra = (method.loss(part, batch) for method in self.items)
+        return [loss for loss in extra if loss is not None]
+
+    def gradients(self) -> None:
+        for method in self.items:
+            method.gradients()
+
+    def updated(self, batch: Batch) -> None:
+        for method in self.items:
+            method.updated(batch)
+
+    def evaluated(self, task: Task, success: float) -> None:
+        for method in self.items:
+            method.evaluated(task, success)
+
+    def end_task(self, task: Task) -> None:
+        for method in self.items:
+            method.end_task(task)
+
+    def deployed(self, part: Part, task: Task) -> Parameters:
+        """Copies of the parameters that a frozen policy for ``task`` carries."""
+        parameters = {name: p.detach().clone() for name, p in part.parameters().items()}
+        for method in self.items:
+            parameters = method.deployed(part, task, parameters)
+        return parameters
+
+    def state_dict(self) -> Tree:
+        return {name: method.state_dict() for name, method in self._by_name.items()}
+
+    def load_state_dict(self, tree: Tree) -> None:
+        for name, method in self._by_name.items():
+            method.load_state_dict(tree[name])

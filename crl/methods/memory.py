@@ -1,0 +1,59 @@
+"""Transitions of finished tasks, kept by methods that rehearse or compare."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from crl.checkpoint import Tree
+from crl.nn.state import tensors_to_tree, tree_to_tensors
+from crl.replay import Batch, Replay
+
+
+class TaskMemory:
+    """A fixed number of transitions of each finished task.
+
+    Args:
+        per_task: Transitions kept of a task; fewer if its replay holds fewer.
+        device: Where they are kept.
+    """
+
+    def __init__(self, per_task: int, device: torch.device | str = "cpu") -> None:
+        self.per_task = per_task
+        self._device = device
+        self.tasks: list[Batch] = []
+
+    def __len__(self) -> int:
+        """Transitions kept, of all tasks."""
+        return sum(len(task.obs) for task in self.tasks)
+
+    def add(self, replay: Replay, rng: np.random.Generator) -> None:
+        """Keeps transitions of the task in ``replay``, drawn without replacement."""
+        count = min(self.per_task, len(replay))
+        batch = replay.take(rng.choice(len(replay), count, replace=False))
+        self.tasks.append(batch._replace(head=batch.heads))
+
+    def sample(self, count: int, rng: np.random.Generator, weights: ArrayLike | None = None
+               ) -> Batch:
+        """Draws transitions with replacement.
+
+        Args:
+            count: How many.
+            rng: Where the draws come from.
+            weights: [tasks] how likely a draw is of each task, not normalised; None: all
+                transitions are alike.
+        """
+        sizes = np.array([len(task.obs) for task in self.tasks])
+        shares = np.asarray(sizes if weights is None else weights, np.float64)
+        of_each = rng.multinomial(count, shares / shares.sum())
+        return Batch.join([
+            task.rows(torch.from_numpy(rng.integers(len(task.obs), size=n)).to(self._device))
+            for task, n in zip(self.tasks, of_each, strict=True) if n > 0])
+
+    def state_dict(self) -> Tree:
+        return {str(i): tensors_to_tree(task._asdict()) for i, task in enumerate(self.tasks)}
+
+    def load_state_dict(self, tree: Tree) -> None:
+        self.tasks = [Batch(**tree_to_tensors(tree[str(i)], self._device))
+                      for i in range(len(tree))]
