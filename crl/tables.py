@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.table import Table
 
 from crl import registry
+from crl.envs.arm_tasks import ARM_TASKS
 from crl.envs.catalog import make_stream
 from crl.envs.metaworld_tasks import TASKS
 from crl.evaluation import Episode
@@ -113,7 +114,8 @@ def _methods() -> Rows:
 
 
 def _tasks() -> Rows:
-    rows: list[tuple[str, ...]] = [(name, "Meta-World v3") for name in TASKS]
+    rows: list[tuple[str, ...]] = [(name, "two-link arm") for name in ARM_TASKS]
+    rows += [(name, "Meta-World v3") for name in TASKS]
     rows.append(("any Gymnasium id", "flat Box observations and actions, such as Pendulum-v1"))
     return ("task", "from"), rows
 

@@ -1,4 +1,4 @@
-"""Names → streams and tasks: registered streams, Meta-World's tasks, and any Gymnasium id."""
+"""Names → streams and tasks: registered streams, tasks of ours, and any Gymnasium id."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium
 
 from crl import config, registry
+from crl.envs.arm_tasks import ARM_TASKS, make_arm
 from crl.envs.metaworld_tasks import TASKS
 from crl.errors import UserError, unknown
 from crl.stream import Env, StreamOptions, Task, TaskStream
@@ -75,12 +76,14 @@ def maker(task: str, options: StreamOptions) -> Callable[..., Env]:
     """``make(render_mode=None)`` for a task's name; ``UserError`` if there is no such task."""
     if task in TASKS:
         return partial(_make_metaworld, task, options.horizon, options.partially_observable)
+    if options.partially_observable and (task in ARM_TASKS or task in gymnasium.registry):
+        raise UserError(f"partially_observable works on Meta-World tasks, not on {task!r}")
+    if task in ARM_TASKS:
+        return partial(make_arm, task, options.horizon)
     if task in gymnasium.registry:
-        if options.partially_observable:
-            raise UserError(f"partially_observable works on Meta-World tasks, not on {task!r}")
         return partial(_make_gymnasium, task, options.horizon)
     others = (name for name in gymnasium.registry if not name.startswith("crl/"))  # TASKS again
-    raise unknown("stream or task", task, [*registry.streams.names(), *TASKS, *others],
+    raise unknown("stream or task", task, [*registry.streams.names(), *ARM_TASKS, *TASKS, *others],
                   "type 'crl list streams' or 'crl list tasks'")
 
 
