@@ -1,22 +1,15 @@
-"""Speed, measured: ours, the peer and the floor in one interleaved run.
-
-Each benchmark is a generator of rows, so that a caller can show them as they are measured:
-
-    {"bench": "env", "case": "push-v3", "unit": "s/step", "ours": 1e-4,
-     "peers": {"metaworld": 9e-4}, "floor": 7e-5, "ours/peer": 0.11, "ours/floor": 1.43}
-"""
+"""A control step and a reset of Meta-World tasks, beside stock and the physics alone."""
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from statistics import median
 from typing import Any
 
 import numpy as np
 
-Row = dict[str, Any]
+from crl.bench.rows import Row, geometric_mean, row
 
 _STEPS = 200
 _BLOCK = 10  # steps timed at a stretch, before the next competitor has its turn
@@ -51,32 +44,16 @@ def bench_env() -> Iterator[Row]:
     yield _mean("geometric mean reset", "s/reset", resets)
 
 
-BENCHES: dict[str, Callable[[], Iterable[Row]]] = {"env": bench_env}
-"""Benchmarks by name."""
-
-
-def _row(case: str, unit: str, ours: float, peer: float, floor: float | None) -> Row:
-    return {
-        "bench": "env",
-        "case": case,
-        "unit": unit,
-        "ours": ours,
-        "peers": {"metaworld": peer},
-        "floor": floor,
-        "ours/peer": ours / peer,
-        "ours/floor": None if floor is None else ours / floor,
-    }
+def _row(case: str, unit: str, ours: float, stock: float, floor: float | None) -> Row:
+    return row("env", case, unit, ours, ("metaworld", stock), floor)
 
 
 def _mean(case: str, unit: str, rows: list[Row]) -> Row:
-    def mean(values: list[float]) -> float:
-        return math.exp(sum(map(math.log, values)) / len(values))
-
     floors = [row["floor"] for row in rows]
     return _row(
-        case, unit, mean([row["ours"] for row in rows]),
-        mean([row["peers"]["metaworld"] for row in rows]),
-        None if None in floors else mean(floors),
+        case, unit, geometric_mean([row["ours"] for row in rows]),
+        geometric_mean([row["peers"]["metaworld"] for row in rows]),
+        None if None in floors else geometric_mean(floors),
     )
 
 

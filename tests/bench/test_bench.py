@@ -1,0 +1,79 @@
+"""The rows of the benchmarks; how fast they say we are is not a test's business."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from crl import bench
+from crl.bench import env, sac
+from crl.bench.rows import take_turns
+from crl.envs.continual_world import CW10
+
+
+def test_env(monkeypatch):
+    for name, value in {"_STEPS": 10, "_EPISODES": 1, "_RESETS": 1}.items():
+        monkeypatch.setattr(env, name, value)
+    rows = list(bench.BENCHES["env"]())
+    cases = [row["case"] for row in rows]
+    assert cases == [c for t in CW10 for c in (t, f"{t} reset")] + [
+        "geometric mean", "geometric mean reset",
+    ]
+    for row in rows:
+        assert set(row) == {
+            "bench", "case", "unit", "ours", "peers", "floor", "ours/peer", "ours/floor",
+        }
+        assert row["bench"] == "env"
+        assert row["ours/peer"] == row["ours"] / row["peers"]["metaworld"]
+        if row["case"].endswith("reset"):
+            assert row["unit"] == "s/reset"
+            assert row["floor"] is row["ours/floor"] is None
+        else:
+            assert row["unit"] == "s/step"
+            assert row["ours/floor"] == row["ours"] / row["floor"]
+    ratios = [row["ours/floor"] for row in rows[:-2:2]]
+    mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+    assert math.isclose(rows[-2]["ours/floor"], mean, rel_tol=1e-9)
+
+
+def test_sac(monkeypatch):
+    for name, value in {"_STORED": 300, "_LOOPS": 1, "_LOOP_STEPS": 250}.items():
+        monkeypatch.setattr(sac, name, value)
+    monkeypatch.setattr(sac, "take_turns",
+                        lambda *sides, turns, calls: take_turns(*sides, turns=1, calls=1))
+    rows = list(bench.BENCHES["sac"]())
+    assert [row["case"] for row in rows] == [
+        f"update {size}, {threads}{bf16}" for threads in ("1 thread", "2 threads")
+        for size in ("2x256", "4x256") for bf16 in ("", ", bf16")
+    ] + ["loop 2x256, push-v3", "evaluation, push-v3", "evaluation on cw10 as published"]
+    for row in rows:
+        assert row["ours"] > 0
+        assert row["ours/peer"] == row["ours"] / row["peers"]["sb3"]
+        assert (row["floor"] is None) == (not row["case"].startswith("update"))
+    # As published, 20 000 steps of training come with 22 000 of evaluation.
+    loop, evaluation, share = (row["ours"] for row in rows[-3:])
+    assert math.isclose(share, 1.1 * evaluation / (1.1 * evaluation + loop))
+
+
+def test_the_floor_is_the_products_of_an_update():
+    """Counted another way: the multiplications of each pass of SAC, layer by layer."""
+    class Counter:
+        total = 0
+
+        def __call__(self, left, right, *rest):
+            rows, columns = left.shape[0], right.shape
+            self.total += rows * columns[0] * columns[1]
+
+    counter = Counter()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("affine", "input_gradient"):
+            patch.setattr(sac, name, counter)
+        patch.setattr(sac, "kernel_gradient", lambda x, g: counter(x, torch.empty(
+            x.shape[1], g.shape[1])))
+        sac._products((256, 256), torch.float32)()
+    actor, critic = (39 + 256) * 256, (43 + 256) * 256
+    forward = 2 * actor + 2 * critic + 2 * 2 * critic
+    backward = (actor + 256 * 256) + 2 * (critic + 256 * 256) + 2 * critic
+    assert counter.total == 128 * (forward + backward)
