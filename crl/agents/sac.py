@@ -32,6 +32,7 @@ from crl.nn.adam import Adam
 from crl.nn.distributions import TanhGaussian, mean_and_log_std
 from crl.nn.layers import rows_by_head
 from crl.nn.network import Network, Pass, TapePass, add_gradient
+from crl.nn.scaling import ObservationScaling, scale
 from crl.replay import Batch, Replay
 from crl.stream import Task, TaskStream, space_bounds
 
@@ -45,6 +46,8 @@ class SACConfig:
         layer_norm: Layer normalisation before each activation.
         precision: Of the products of hidden layers: ``"float32"`` or ``"bf16"``, faster where the
             processor multiplies bfloat16. Weights, sums and all else are float32.
+        normalize_observations: Bring each task's observations to mean 0 and variance 1; the moments
+            stay when the task is over.
         multi_head: One head per task; else one for all.
         learning_rate: Adam's, for actor, critics and temperature.
         gamma: Discount per environment step.
@@ -68,6 +71,7 @@ class SACConfig:
     hidden: tuple[int, ...] = (128, 128)
     layer_norm: bool = True
     precision: Literal["float32", "bf16"] = "float32"
+    normalize_observations: bool = False
     multi_head: bool = True
     learning_rate: float = 1e-3
     gamma: float = 0.99
@@ -145,7 +149,7 @@ class SAC:
         self._target_entropy = settings.target_entropy * act
 
         self._rng = seeding.generator(seed, "agent", "numpy")
-        # On the CPU whatever the device: the same draws everywhere, and a state that loads anywhere.
+        # On the CPU whatever the device: the same draws everywhere, a state that loads anywhere.
         self._generator = torch.Generator().manual_seed(seeding.integer(seed, "agent", "torch"))
         initial = torch.Generator().manual_seed(seeding.integer(seed, "agent", "weights"))
         network = partial(Network, hidden=settings.hidden, heads=heads, generator=initial,
@@ -162,15 +166,18 @@ class SAC:
         twins = cast(Iterable[Network], self.critics.twins)
         self.parts: Parts = {
             "actor": Part("actor", self.actor, self._adam(self.actor), self._actor_outputs, True,
-                          (self.actor,), lambda batch: batch.obs),
+                          (self.actor,), lambda batch: self._scale(batch.obs, batch.head)),
             "critic": Part("critic", self.critics, self._adam(self.critics), self._critic_outputs,
                            False, tuple(twins),
-                           lambda batch: torch.cat((batch.obs, batch.action), -1)),
+                           lambda batch: torch.cat(
+                               (self._scale(batch.obs, batch.head), batch.action), -1)),
         }
         self._temperature_optimizer = self._adam(self.log_temperatures)
         self._prepare()
         self.replay = Replay(settings.replay_size, obs, act, n_step=settings.n_step,
                              gamma=settings.gamma, device=self.device)
+        self._scaling = (ObservationScaling(heads, obs, self.device)
+                         if settings.normalize_observations else None)
         self.head = 0
         self.gradient_steps = 0
         self._task_steps = 0
@@ -212,7 +219,8 @@ class SAC:
             action: FloatArray = self._rng.uniform(-1, 1, shape).astype(np.float32)
         else:
             with torch.inference_mode():
-                out = self.actor(trees.to_tensor(obs).to(self.device), head)
+                scaled = self._scale(trees.to_tensor(obs).to(self.device), head)
+                out = self.actor(scaled, head)
                 noise = self._noise(len(obs))
                 action = TanhGaussian(out, noise).action.cpu().numpy()
         self._last_action = action[0]
@@ -229,6 +237,8 @@ class SAC:
             step.obs[0], self._last_action, step.reward[0], step.next_obs[0],
             terminated=bool(step.terminated[0]), truncated=bool(step.truncated[0]), head=self.head,
         )
+        if self._scaling is not None:
+            self._scaling.see(step.obs[0], self.head)
         self._task_steps += 1
         if self._task_steps > self.config.update_after:
             self._updates_due += self.config.update_to_data
@@ -257,7 +267,9 @@ class SAC:
             for name, parameter in actor.named_parameters():
                 parameter.copy_(parameters[name])
         spec = PolicySpec(task.name, *self._observation_bounds, *self._action_bounds)
-        return SACPolicy(spec, actor.cpu(), self._head_of(task))
+        head = self._head_of(task)
+        scaling = None if self._scaling is None else self._scaling.of(head)
+        return SACPolicy(spec, actor.cpu(), head, scaling)
 
     def state_dict(self) -> Tree:
         return {
@@ -267,6 +279,7 @@ class SAC:
             "temperatures": trees.tensors_to_tree(dict(self.log_temperatures.named_parameters())),
             "optimizers": [trees.optimizer_to_tree(o) for o in self._optimizers],
             "replay": self.replay.state_dict(),
+            "scaling": self._scaling.state_dict() if self._scaling else None,
             "methods": self.methods.state_dict(),
             "numpy": seeding.generator_state(self._rng),
             "torch": trees.generator_to_tree(self._generator),
@@ -287,6 +300,8 @@ class SAC:
         for optimizer, moments in zip(self._optimizers, tree["optimizers"], strict=True):
             trees.load_optimizer(optimizer, moments)
         self.replay.load_state_dict(tree["replay"])
+        if self._scaling is not None:
+            self._scaling.load_state_dict(tree["scaling"])
         self.methods.load_state_dict(tree["methods"])
         seeding.restore_generator(self._rng, tree["numpy"])
         trees.load_generator(self._generator, tree["torch"])
@@ -333,7 +348,8 @@ class SAC:
         """Adds the gradients of the three losses on a batch, each to its own network's only.
 
         They are ``critic``: ½ Σ over both critics of the mean squared error to the soft target;
-        ``actor``: mean of α log π − min Q; ``temperature``: −mean of log α (log π + target entropy).
+        ``actor``: mean of α log π − min Q; ``temperature``: −mean of log α (log π + target
+        entropy).
 
         Args:
             batch: B transitions.
@@ -351,14 +367,16 @@ class SAC:
         alpha = log_alpha.exp()
 
         # One pass over two batches each: obs and next_obs; the action taken and the policy's.
-        actor = self.actor.run(torch.cat((batch.obs, batch.next_obs)), both)
+        seen = self._scale(torch.cat((batch.obs, batch.next_obs)), both)
+        obs, next_obs = seen[now], seen[later]
+        actor = self.actor.run(seen, both)
         policy = TanhGaussian(actor.out[now], noise)
         next_policy = TanhGaussian(actor.out[later], next_noise)
         next_q = torch.minimum(*(twin.out.squeeze(-1) for twin in self.target_critics.run(
-            batch.next_obs, next_policy.action, head)))
+            next_obs, next_policy.action, head)))
         target = (self.config.reward_scale * batch.reward
                   + batch.discount * (next_q - alpha * next_policy.log_prob))
-        twins = self.critics.run(torch.cat((batch.obs, batch.obs)),
+        twins = self.critics.run(torch.cat((obs, obs)),
                                  torch.cat((batch.action, policy.action)), both)
         errors = [twin.out[now, 0] - target for twin in twins]
         for twin, error in zip(twins, errors, strict=True):
@@ -394,6 +412,9 @@ class SAC:
         self.gradient_steps += 1
         return losses
 
+    def _scale(self, obs: Tensor, head: int | Tensor) -> Tensor:
+        return obs if self._scaling is None else self._scaling(obs, head)
+
     def _log_temperature(self, head: int | Tensor) -> Tensor:
         if isinstance(head, Tensor):
             return torch.stack(list(self.log_temperatures))[head]
@@ -405,12 +426,13 @@ class SAC:
         return torch.randn(shape, generator=self._generator).to(self.device)
 
     def _actor_outputs(self, batch: Batch, parameters: dict[str, Tensor] | None = None) -> Gaussian:
-        out = functional_call(self.actor, parameters or {}, (batch.obs, batch.head))
+        obs = self._scale(batch.obs, batch.head)
+        out = functional_call(self.actor, parameters or {}, (obs, batch.head))
         mean, log_std = mean_and_log_std(out)
         return Gaussian(mean, log_std.exp())
 
     def _critic_outputs(self, batch: Batch, parameters: dict[str, Tensor] | None = None) -> Tensor:
-        arguments = (batch.obs, batch.action, batch.head)
+        arguments = (self._scale(batch.obs, batch.head), batch.action, batch.head)
         values: Tensor = functional_call(self.critics, parameters or {}, arguments)
         return values
 
@@ -454,10 +476,12 @@ class SAC:
 
 
 class SACPolicy(Policy):
-    """A frozen actor with one of its heads."""
+    """A frozen actor with one of its heads, and how its observations are scaled."""
 
-    def __init__(self, spec: PolicySpec, actor: Network, head: int) -> None:
+    def __init__(self, spec: PolicySpec, actor: Network, head: int,
+                 scaling: tuple[Tensor, Tensor] | None) -> None:
         self.spec = spec
+        self._scaling = scaling
         self.actor = actor.requires_grad_(False)
         self.head = head
         self._generator = torch.Generator()
@@ -469,7 +493,10 @@ class SACPolicy(Policy):
     def step(self, obs: FloatArray, state: State, first: BoolArray,
              deterministic: bool = True) -> tuple[FloatArray, State]:
         with torch.inference_mode():
-            mean, log_std = mean_and_log_std(self.actor(trees.to_tensor(obs), self.head))
+            seen = trees.to_tensor(obs)
+            if self._scaling is not None:
+                seen = scale(seen, *self._scaling)
+            mean, log_std = mean_and_log_std(self.actor(seen, self.head))
             if not deterministic:
                 mean = mean + log_std.exp() * torch.randn(mean.shape, generator=self._generator)
             action = mean.tanh().numpy()

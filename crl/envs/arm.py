@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 REACHED = 0.1  # metres between tip and goal
 
 
-class ArmEnv(MujocoEnv):  # type: ignore[misc]
+class ArmEnv(MujocoEnv):
     """Bring the tip of a two-link arm to a goal.
 
     Observation, float32 [10]: cosines and sines of both joint angles (4), joint speeds / 10 (2,
@@ -45,13 +45,13 @@ class ArmEnv(MujocoEnv):  # type: ignore[misc]
         self._goal = np.zeros(2)
         self._steps = 0
 
-    def reset_model(self) -> NDArray[np.float32]:
+    def reset_model(self) -> NDArray[np.float32]:  # type: ignore[override]
         angle = self.np_random.uniform(*self.goal_angles)
         radius = self.np_random.uniform(0.4, 0.95)
         self._goal = radius * np.array([np.cos(angle), np.sin(angle)])
         self.data.mocap_pos[0] = [*self._goal, 0.005]
         qpos = self.np_random.uniform([-np.pi, -2], [np.pi, 2])
-        self.set_state(qpos, np.zeros(2))
+        self.set_state(qpos, np.zeros(2))  # type: ignore[no-untyped-call]
         self._steps = 0
         return self._observe()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from stable_baselines3 import SAC as SB3SAC  # noqa: N811
+from stable_baselines3 import SAC as SB3SAC
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
@@ -161,10 +161,10 @@ def test_learns_a_simple_task():
 
 
 def test_nothing_draws_from_the_global_generators():
-    torch_before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    torch_before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     play(make(), corners()[0], 200)
     assert torch.equal(torch.get_rng_state(), torch_before)
-    assert (np.random.get_state()[1] == numpy_before).all()
+    assert (np.random.get_state()[1] == numpy_before).all()  # noqa: NPY002
 
 
 def test_equal_seeds_give_equal_agents_and_others_do_not():

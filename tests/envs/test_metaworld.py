@@ -355,7 +355,7 @@ def test_without_a_display_drawing_is_refused_and_does_not_abort(monkeypatch):
     env = MetaworldEnv("push-v3", render_mode="rgb_array")
     env.reset(seed=0)
     for _ in range(2):  # MuJoCo's own second attempt aborted the process
-        with pytest.raises(UserError, match="there is no display; .* MUJOCO_GL=egl"):
+        with pytest.raises(UserError, match=r"there is no display; .* MUJOCO_GL=egl"):
             env.render()
 
 
