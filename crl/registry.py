@@ -64,7 +64,8 @@ class Registry:
 _CW = "crl.envs.continual_world:make_stream"
 streams = Registry(
     "stream",
-    dict.fromkeys(("quick3", "cw10", "cw20", *(f"cw-t{i}" for i in range(1, 9))), _CW),
+    {"arm4": "crl.envs.arm_tasks:make_stream"}
+    | dict.fromkeys(("quick3", "cw10", "cw20", *(f"cw-t{i}" for i in range(1, 9))), _CW),
 )
 agents = Registry("agent", {"sac": "crl.agents.sac:SAC"})
 methods = Registry(
@@ -74,5 +75,27 @@ methods = Registry(
         "ewc": "crl.methods.ewc:EWC",
         "packnet": "crl.methods.packnet:PackNet",
         "clonex": "crl.methods.clonex:ClonEx",
+        "clnp": "crl.methods.clnp:CLNP",
+        "input-affine": "crl.methods.input_affine:InputAffine",
+        "relevance-masks": "crl.methods.relevance_masks:RelevanceMasks",
+        "rank-updates": "crl.methods.rank_updates:RankUpdates",
+        "half-fine-tuning": "crl.methods.half_fine_tuning:HalfFineTuning",
+        "mas": "crl.methods.mas:MAS",
+        "si": "crl.methods.si:SI",
+        "vcl": "crl.methods.vcl:VCL",
+        "parseval": "crl.methods.parseval:Parseval",
+        "l2-init": "crl.methods.l2_init:L2Init",
+        "ser": "crl.methods.ser:SER",
+        "a-gem": "crl.methods.a_gem:AGEM",
+        "gem": "crl.methods.gem:GEM",
+        "perfect-memory": "crl.methods.perfect_memory:PerfectMemory",
+        "replay-scheduling": "crl.methods.replay_scheduling:ReplayScheduling",
+        "power-law-rehearsal": "crl.methods.power_law_rehearsal:PowerLawRehearsal",
+        "redo": "crl.methods.redo:ReDo",
+        "continual-backprop": "crl.methods.continual_backprop:ContinualBackprop",
+        "shrink-and-perturb": "crl.methods.shrink_perturb:ShrinkPerturb",
+        "resets": "crl.methods.resets:Resets",
+        "ema": "crl.methods.ema:EMA",
+        "elephant": "crl.methods.elephant:Elephant",
     },
 )

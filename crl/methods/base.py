@@ -110,7 +110,11 @@ class Method:
         return batch
 
     def loss(self, part: Part, batch: Batch) -> Tensor | None:
-        """An extra loss (scalar) to add to that of ``part`` in this gradient step."""
+        """An extra loss (scalar) to add to that of ``part`` in this gradient step.
+
+        When it is called, every ``.grad`` holds the gradient of the agent's own losses and nothing
+        else.
+        """
         return None
 
     def gradients(self) -> None:

@@ -16,7 +16,8 @@ from crl import seeding
 from crl.checkpoint import Tree
 from crl.config import require
 from crl.methods.base import Learner, Method
-from crl.methods.parts import Gaussian, Part
+from crl.methods.cloning import StoredOutputs, draw, outputs_at, store
+from crl.methods.parts import Part
 from crl.nn.distributions import gaussian_kl
 from crl.nn.state import tensors_to_tree, tree_to_tensors
 from crl.replay import Batch
@@ -65,7 +66,7 @@ class ClonEx(Method):
         super().attach(learner, stream)
         self._rng = seeding.generator(self.seed, "clonex")
         self._device = next(self.parts[0].module.parameters()).device
-        self._memory: dict[str, Tensor] = {}  # obs, head, mean, std: [stored, …]
+        self._memory: StoredOutputs = {}
 
     def loss(self, part: Part, batch: Batch) -> Tensor | None:
         if part.name != self.config.part or not self._memory:
@@ -74,11 +75,8 @@ class ClonEx(Method):
 
     def divergence(self, part: Part) -> Tensor:
         """Mean KL(stored ‖ current) over a batch of stored states."""
-        stored = len(self._memory["obs"])
-        rows = torch.from_numpy(self._rng.integers(stored, size=self.config.batch_size))
-        rows = rows.to(self._device)
-        memory = {name: column[rows] for name, column in self._memory.items()}
-        now = _outputs(part, memory["obs"], memory["head"])
+        memory = draw(self._memory, self.config.batch_size, self._rng)
+        now = outputs_at(part, memory["obs"], memory["head"])
         return gaussian_kl(memory["mean"], memory["std"], now.mean, now.std).mean()
 
     def gradients(self) -> None:
@@ -87,15 +85,8 @@ class ClonEx(Method):
             torch.nn.utils.clip_grad_norm_(parameters, self.config.clip_norm)
 
     def end_task(self, task: Task) -> None:
-        part = self.parts[0]
         batch = self.learner.replay.sample(self.config.samples_per_task, self._rng)
-        with torch.no_grad():
-            outputs = _outputs(part, batch.obs, batch.heads)
-        new = {"obs": batch.obs, "head": batch.heads, "mean": outputs.mean, "std": outputs.std}
-        self._memory = {
-            name: torch.cat((self._memory[name], column)) if self._memory else column.clone()
-            for name, column in new.items()
-        }
+        self._memory = store(self._memory, self.parts[0], batch)
 
     def state_dict(self) -> Tree:
         return {"memory": tensors_to_tree(self._memory), "rng": seeding.generator_state(self._rng)}
@@ -103,10 +94,3 @@ class ClonEx(Method):
     def load_state_dict(self, tree: Tree) -> None:
         self._memory = tree_to_tensors(tree["memory"], self._device)
         seeding.restore_generator(self._rng, tree["rng"])
-
-
-def _outputs(part: Part, obs: Tensor, head: Tensor) -> Gaussian:
-    nothing = obs.new_zeros(len(obs))
-    outputs = part.outputs(Batch(obs, nothing, nothing, obs, nothing, head))
-    assert isinstance(outputs, Gaussian)
-    return outputs

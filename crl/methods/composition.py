@@ -31,6 +31,11 @@ class Methods:
             raise UserError("each method can be given once; got "
                             + ", ".join(m.name for m in self.items))
 
+    @property
+    def _last_word_to_keepers(self) -> list[Method]:
+        """In the order given, but those that promise that weights stay come last."""
+        return sorted(self.items, key=lambda method: method.keeps_weights)
+
     def attach(self, learner: Learner, stream: TaskStream) -> None:
         """Attaches each; ``UserError`` if two claim the same of one part."""
         owners: dict[tuple[str, str], str] = {}
@@ -61,11 +66,11 @@ class Methods:
         return [loss for loss in extra if loss is not None]
 
     def gradients(self) -> None:
-        for method in self.items:
+        for method in self._last_word_to_keepers:
             method.gradients()
 
     def updated(self, batch: Batch) -> None:
-        for method in self.items:
+        for method in self._last_word_to_keepers:
             method.updated(batch)
 
     def evaluated(self, task: Task, success: float) -> None:

@@ -6,23 +6,22 @@ of a Gaussian policy and the settings as in Continual World (Wołczyk et al. 202
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.func import jacrev, vmap
+from torch.func import jacrev
 
 from crl import seeding
 from crl.checkpoint import Tree
 from crl.config import require
 from crl.methods.anchors import Anchors
 from crl.methods.base import Learner, Method
-from crl.methods.parts import Gaussian, Part
+from crl.methods.importance import Outputs, mean_over_samples
+from crl.methods.parts import Parameters, Part
 from crl.replay import Batch
 from crl.stream import Task, TaskStream
-
-_CHUNK = 16  # samples whose gradients are held at once: 16 × outputs × parameters floats
 
 
 class EWC(Method):
@@ -100,49 +99,23 @@ class EWC(Method):
         seeding.restore_generator(self._rng, tree["rng"])
 
 
-@torch.no_grad()  # of the outer kind: torch.func differentiates inside it all the same
-def fisher(part: Part, batches: list[Batch], floor: float = 0.0) -> dict[str, Tensor]:
+def fisher(part: Part, batches: Sequence[Batch], floor: float = 0.0) -> Parameters:
     """Diagonal Fisher information of a part's shared parameters, averaged over samples.
 
     For Gaussian outputs Σ_out ((∂μ)² + 2(∂σ)²) / (σ² + 1e-6); for point predictions, taken as means
     of a unit Gaussian, Σ_out (∂y)². Each sample's value is at least ``floor``.
     """
-    shared = {n: p.detach() for n, p in part.shared_parameters().items()}
-    total = {n: torch.zeros_like(p) for n, p in shared.items()}
-    count = 0
+    def of_sample(outputs: Outputs, parameters: Parameters) -> Parameters:
+        values, slopes = outputs(parameters), jacrev(outputs)(parameters)
+        weights = [torch.ones_like(values[0])]
+        if part.gaussian:
+            variance = values[1].square() + 1e-6
+            weights = [1 / variance, 2 / variance]
 
-    def one(parameters: dict[str, Tensor], obs: Tensor, action: Tensor, head: int
-            ) -> tuple[Tensor, ...]:
-        sample = Batch(obs[None], action[None], obs.new_zeros(1), obs[None], obs.new_zeros(1), head)
-        outputs = part.outputs(sample, parameters)
-        return tuple(outputs) if isinstance(outputs, Gaussian) else (outputs,)
+        def information(name: str) -> Tensor:
+            return sum((torch.tensordot(weight, slope[name].square(), 1)
+                        for weight, slope in zip(weights, slopes, strict=True)), torch.tensor(0.0))
 
-    for batch in batches:
-        for piece, head in _pieces(batch):
-            jacobian = vmap(jacrev(one), in_dims=(None, 0, 0, None))
-            outputs = part.outputs(piece._replace(head=head))
-            slopes = jacobian(shared, piece.obs, piece.action, head)
-            weights: tuple[Tensor, ...]
-            if isinstance(outputs, Gaussian):
-                variance = outputs.std.detach().square() + 1e-6
-                weights = (1 / variance, 2 / variance)  # [B, out] each
-            else:
-                weights = (torch.ones_like(outputs),)
-            for name in shared:
-                squares = sum(
-                    torch.einsum("bo,bo...->b...", weight, slope[name][:, 0].square())
-                    for weight, slope in zip(weights, slopes, strict=True)
-                )
-                total[name] += squares.clamp(min=floor).sum(0)  # type: ignore[union-attr]
-            count += len(piece.obs)
-    return {name: t / count for name, t in total.items()}
+        return {name: information(name).clamp(min=floor) for name in parameters}
 
-
-def _pieces(batch: Batch) -> Iterator[tuple[Batch, int]]:
-    """Cuts a batch into pieces of one head each and of a size whose gradients fit in memory."""
-    heads = batch.heads
-    for head in torch.unique(heads).tolist():
-        index = (heads == head).nonzero().squeeze(1)
-        for rows in index.split(_CHUNK):
-            obs, action, reward, next_obs, discount = (c[rows] for c in batch[:5])
-            yield Batch(obs, action, reward, next_obs, discount, head), head
+    return mean_over_samples(part, batches, of_sample)

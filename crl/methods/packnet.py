@@ -36,7 +36,7 @@ class PackNet(Method):
     name = "packnet"
     paper = "Mallya & Lazebnik 2018"
     needs = ("boundaries", "replay", "heads")
-    claims = ("kernels",)
+    claims = ("kernels", "policy")
     keeps_weights = True
 
     @dataclass(frozen=True)

@@ -118,7 +118,10 @@ def choose_parts(method: str, wanted: Sequence[str], parts: Parts) -> list[Part]
 
 
 def _hidden_layers(network: Network, prefix: str) -> list[HiddenLayer]:
+    """None for a network whose layers a method has given other parameters than kernel and bias."""
     trunk, layers = network.trunk, []
+    if not all(hasattr(dense, "kernel") and hasattr(dense, "bias") for dense in trunk.dense):
+        return []
     depth, heads = len(trunk.dense), len(network.heads.items)
     for i in range(depth):
         norm: tuple[str, ...] = ()

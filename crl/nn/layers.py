@@ -47,6 +47,8 @@ class Trunk(nn.Module):
         layer_norm: Normalise before each activation.
 
     Attributes:
+        dense: The layers' affine maps; what a method puts in the place of one is called with
+            [B, in] and the head.
         activation: None; or what a method put in the place of ReLU, a module a layer, called with
             [B, width] and the head.
     """
@@ -64,7 +66,7 @@ class Trunk(nn.Module):
         """[B, in] → the output of every hidden layer, [B, width] each."""
         outs = []
         for i, dense in enumerate(self.dense):
-            x = dense(x)
+            x = dense(x) if type(dense) is Dense else dense(x, head)
             if self.norm is not None:
                 x = self.norm[i](x)
             x = F.relu(x) if self.activation is None else self.activation[i](x, head)

@@ -180,9 +180,11 @@ class TapePass:
         self.hidden = [h.detach() for h in hidden]
         self.out: Tensor = self._out.detach()
 
+    @torch.enable_grad()  # agents call from within no_grad, where a slice has no history
     def to_weights(self, gradient: Tensor, rows: slice = _ALL) -> None:
         torch.autograd.backward(self._out[rows], gradient, inputs=self._weights, retain_graph=True)
 
+    @torch.enable_grad()
     def to_inputs(self, gradient: Tensor, rows: slice = _ALL) -> Tensor:
         (at_x,) = torch.autograd.grad(self._out[rows], self._x, gradient, retain_graph=True)
         return at_x[rows]

@@ -75,18 +75,26 @@ def _to_numpy(tensor: Tensor) -> np.ndarray[Any, Any]:
     return array
 
 
-@contextmanager
-def frozen(module: nn.Module) -> Iterator[None]:
-    """Within it a module's parameters are constants: losses reach its inputs, not its weights."""
-    module.requires_grad_(False)
-    try:
-        yield
-    finally:
-        module.requires_grad_(True)
-
-
 def copy_parameters(source: nn.Module, target: nn.Module) -> None:
     """Copies parameters between two modules of one shape, in place."""
     with torch.no_grad():
         for new, old in zip(source.parameters(), target.parameters(), strict=True):
             old.copy_(new)
+
+
+@contextmanager
+def exchanged(module: nn.Module, parameters: Mapping[str, Tensor]) -> Iterator[None]:
+    """Within it a module has other parameters, by name; those not named stay."""
+    own = {name: p.detach().clone() for name, p in module.named_parameters() if name in parameters}
+    _put(module, parameters)
+    try:
+        yield
+    finally:
+        _put(module, own)
+
+
+def _put(module: nn.Module, parameters: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, p in module.named_parameters():
+            if name in parameters:
+                p.copy_(parameters[name])

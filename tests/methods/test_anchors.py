@@ -61,7 +61,7 @@ def test_heads_are_not_anchored():
     assert anchors.penalty(part).item() == 0
 
 
-@pytest.mark.parametrize("name", ["l2"])
+@pytest.mark.parametrize("name", ["l2", "mas", "si"])
 def test_a_large_coefficient_holds_the_weights(name):
     def moved(coefficient):
         agent, stream = make_agent(crl.make_method(name, coefficient=coefficient))

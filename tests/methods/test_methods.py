@@ -11,7 +11,15 @@ import crl
 from crl import checkpoint, registry
 
 FAST = {"packnet": {"retrain_share": 0.1}, "ewc": {"batches": 1, "batch_size": 32},
-        "clonex": {"samples_per_task": 100}}
+        "clonex": {"samples_per_task": 100},
+        "clnp": {"samples": 100, "threshold": 0.5}, "mas": {"batches": 1, "batch_size": 32},
+        "ser": {"samples_per_task": 100},
+        "a-gem": {"samples_per_task": 100, "batch_size": 16},
+        "gem": {"samples_per_task": 100, "batch_size": 16},
+        "redo": {"period": 5, "threshold": 0.3},
+        "continual-backprop": {"rate": 0.02, "maturity": 5},
+        "resets": {"period": 7, "layers": 2}}
+AGENT = {"clnp": {"layer_norm": False}}  # what a method asks of the agent
 
 
 def make(name: str):
@@ -19,16 +27,17 @@ def make(name: str):
 
 
 @pytest.mark.parametrize("names", [[n] for n in registry.methods.names()]
-                         + [["ewc", "clonex", "packnet"]])
+                         + [["ewc", "clonex", "packnet"]], ids="-".join)
 def test_a_saved_and_loaded_agent_goes_on_to_the_bit(names, tmp_path):
-    agent, stream = make_agent(*map(make, names))
+    settings = {k: v for name in names for k, v in AGENT.get(name, {}).items()}
+    agent, stream = make_agent(*map(make, names), **settings)
     for task in stream[:2]:
         visit(agent, task)
     agent.begin_task(stream[2])
     fill(agent, 9)
     agent.learn(3)
     checkpoint.save_tree(agent.state_dict(), tmp_path / "state")
-    again, _ = make_agent(*map(make, names))
+    again, _ = make_agent(*map(make, names), **settings)
     again.load_state_dict(checkpoint.load_tree(tmp_path / "state"))
     for a in (agent, again):
         a.learn(10)

@@ -71,9 +71,10 @@ def test_rows_may_be_asked_for_different_things(head, changed):
     x = torch.randn(7, 5, generator=generator(2), dtype=torch.float64)
     at_out = torch.randn(7, 3, generator=generator(3), dtype=torch.float64)
     first, last = slice(0, 4), slice(4, None)
-    done = together.run(x, head)
-    done.to_weights(at_out[first], first)
-    at_x = done.to_inputs(at_out[last], last)
+    with torch.no_grad():  # as agents do
+        done = together.run(x, head)
+        done.to_weights(at_out[first], first)
+        at_x = done.to_inputs(at_out[last], last)
 
     def of(rows):
         return head if isinstance(head, int) else head[rows]

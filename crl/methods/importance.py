@@ -1,0 +1,65 @@
+"""Importance of parameters, measured one sample at a time and averaged: what EWC and MAS do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from crl.methods.parts import Gaussian, Parameters, Part
+from crl.replay import Batch
+
+Outputs = Callable[[Parameters], tuple[Tensor, ...]]
+"""One sample's outputs, given the shared parameters: mean and standard deviation [outputs], or a
+point prediction alone."""
+
+_CHUNK = 16  # samples whose gradients are held at once: 16 × outputs × parameters floats
+
+
+@torch.no_grad()  # of the outer kind: torch.func differentiates inside it all the same
+def mean_over_samples(part: Part, batches: Sequence[Batch],
+                      of_sample: Callable[[Outputs, Parameters], Parameters]) -> Parameters:
+    """The mean over samples of an importance of a part's shared parameters, by name.
+
+    The module is in ``eval`` mode meanwhile: a layer that samples its weights gives their mean.
+
+    Args:
+        part: The part.
+        batches: The samples.
+        of_sample: The importance for one sample, from its outputs as a function of the shared
+            parameters, and those parameters; differentiates with ``torch.func``.
+    """
+    shared: Parameters = {n: p.detach() for n, p in part.shared_parameters().items()}
+    total = {n: torch.zeros_like(p) for n, p in shared.items()}
+
+    def importance(parameters: Parameters, obs: Tensor, action: Tensor, head: int) -> Parameters:
+        nothing = obs.new_zeros(1)
+        sample = Batch(obs[None], action[None], nothing, obs[None], nothing, head)
+
+        def outputs(parameters: Parameters) -> tuple[Tensor, ...]:
+            out = part.outputs(sample, parameters)
+            return (out.mean[0], out.std[0]) if isinstance(out, Gaussian) else (out[0],)
+
+        return of_sample(outputs, parameters)
+
+    of_each = vmap(importance, in_dims=(None, 0, 0, None))
+    training = part.module.training
+    part.module.eval()
+    for batch in batches:
+        for obs, action, head in _pieces(batch):
+            for name, values in of_each(shared, obs, action, head).items():
+                total[name] += values.sum(0)
+    part.module.train(training)
+    count = sum(len(batch.obs) for batch in batches)
+    return {name: t / count for name, t in total.items()}
+
+
+def _pieces(batch: Batch) -> Iterator[tuple[Tensor, Tensor, int]]:
+    """Cuts a batch into pieces of one head each and of a size whose gradients fit in memory."""
+    heads = batch.heads
+    for head in torch.unique(heads).tolist():
+        index = (heads == head).nonzero().squeeze(1)
+        for rows in index.split(_CHUNK):
+            yield batch.obs[rows], batch.action[rows], head

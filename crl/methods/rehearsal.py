@@ -1,0 +1,95 @@
+"""Rehearsal: some of the transitions to learn from are those of finished tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from crl import seeding
+from crl.checkpoint import Tree
+from crl.config import require
+from crl.methods.base import Learner, Method
+from crl.methods.memory import TaskMemory
+from crl.replay import Batch
+from crl.stream import Task, TaskStream
+
+
+def replace_rows(batch: Batch, share: float, sample: Callable[[int], Batch],
+                 rng: np.random.Generator) -> Batch:
+    """Replaces each row of a batch with probability ``share``.
+
+    Args:
+        batch: B transitions.
+        share: How likely each is replaced.
+        sample: ``sample(count)`` gives transitions to put in their places.
+        rng: Where the draws come from.
+
+    Returns:
+        B transitions, the replacements last.
+    """
+    replaced = rng.random(len(batch.obs)) < share
+    if not replaced.any():
+        return batch
+    kept = torch.from_numpy(np.flatnonzero(~replaced)).to(batch.obs.device)
+    return Batch.join([batch.rows(kept), sample(int(replaced.sum()))])
+
+
+class TaskRehearsal(Method):
+    """Rehearses from a memory of each finished task; subclasses say which task how often."""
+
+    needs = ("boundaries", "fresh replay")
+    claims = ("rehearsal",)
+
+    @dataclass(frozen=True)
+    class Config:
+        """Settings of :class:`TaskRehearsal`.
+
+        Attributes:
+            share: How likely each transition of a batch is replaced by one of a finished task.
+            samples_per_task: Transitions stored per finished task.
+        """
+
+        share: float = 0.5
+        samples_per_task: int = 10_000
+
+        def __post_init__(self) -> None:
+            require(0 <= self.share <= 1, "share must be between 0 and 1")
+            require(self.samples_per_task > 0, "samples_per_task must be above 0")
+
+    config: Config
+
+    def task_weights(self) -> NDArray[np.float64]:
+        """How likely a rehearsed transition is of each finished task, in their order.
+
+        Not normalised; all zero, or empty, where there is nothing to rehearse.
+        """
+        raise NotImplementedError
+
+    def attach(self, learner: Learner, stream: TaskStream) -> None:
+        super().attach(learner, stream)
+        self._rng = seeding.generator(self.seed, self.name)
+        self._memory = TaskMemory(self.config.samples_per_task, learner.replay.device)
+
+    def rehearse(self, batch: Batch) -> Batch:
+        weights = self.task_weights()
+        if not weights.any():
+            return batch
+
+        def sample(count: int) -> Batch:
+            return self._memory.sample(count, self._rng, weights)
+
+        return replace_rows(batch, self.config.share, sample, self._rng)
+
+    def end_task(self, task: Task) -> None:
+        self._memory.add(self.learner.replay, self._rng)
+
+    def state_dict(self) -> Tree:
+        return {"memory": self._memory.state_dict(), "rng": seeding.generator_state(self._rng)}
+
+    def load_state_dict(self, tree: Tree) -> None:
+        self._memory.load_state_dict(tree["memory"])
+        seeding.restore_generator(self._rng, tree["rng"])
