@@ -84,6 +84,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--seed", type=_natural)
     sub.add_argument("--out", type=Path, help="the run folder; must not exist")
     sub.add_argument("--device", help="cpu (default), cuda, cuda:1")
+    sub.add_argument("--diagnose", action="store_true",
+                     help="measure the networks at every evaluation: diagnostics.csv")
     sub.add_argument("--set", action="append", default=[], metavar="SECTION.NAME=VALUE",
                      help="a setting of stream, agent, train or a method; may be repeated")
 
@@ -154,6 +156,8 @@ def _train(options: argparse.Namespace) -> None:
         if getattr(options, name) is not None:
             launch[name] = getattr(options, name)
     apply_settings(launch, options.set)
+    if options.diagnose:
+        launch["train"]["diagnose"] = True
     out = options.out or default_out(launch)
     with Display() as display:
         run = run_launch(launch, out, watch=partial(display, out.name))

@@ -11,10 +11,10 @@ from typing import Any
 from crl.board import Board
 from crl.checkpoint import CheckpointStore, Tree
 from crl.errors import UserError
-from crl.rows import Rows
+from crl.rows import COLUMNS, MEASURES, Rows
 from crl.run import Run, claim, write_info
 
-_FILES = ("train", "evals")
+_FILES = {"train": COLUMNS, "evals": COLUMNS, "diagnostics": MEASURES}
 
 
 class Recorder:
@@ -22,10 +22,12 @@ class Recorder:
 
     Args:
         folder: The run folder.
+        diagnose: Whether there is a ``diagnostics.csv``.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, diagnose: bool = False) -> None:
         self.folder = folder
+        self._files = [name for name in _FILES if diagnose or name != "diagnostics"]
         self._info: dict[str, Any] = {}
         self._rows: dict[str, Rows] = {}
         self._board: Board | None = None
@@ -82,7 +84,7 @@ class Recorder:
                 written. Nothing is changed.
         """
         try:
-            sizes = {name: int(checkpoint["rows"][name]) for name in _FILES}
+            sizes = {name: int(checkpoint["rows"][name]) for name in self._files}
         except (LookupError, TypeError) as error:
             raise UserError(f"the checkpoint of {run.folder} was not written by this crl; its "
                             f"rows lack {error}") from error
@@ -96,7 +98,7 @@ class Recorder:
         self._info = info
 
     def write(self, name: str, row: Mapping[str, Any]) -> None:
-        """Adds a row to ``train`` or ``evals``; what is there can be read when this returns."""
+        """Adds a row to the file of that name; it can be read when this returns."""
         assert self._board is not None
         self._rows[name].write(row)
         self._board.flush()
@@ -146,10 +148,11 @@ class Recorder:
         return {**state, "rows": {name: rows.size for name, rows in self._rows.items()}}
 
     def _open_rows(self, folder: Path, sizes: dict[str, int] | None = None) -> None:
-        for name in _FILES:
-            self._rows[name] = Rows(folder / f"{name}.csv", keep=sizes[name] if sizes else None)
+        for name in self._files:
+            self._rows[name] = Rows(folder / f"{name}.csv", sizes[name] if sizes else None,
+                                    _FILES[name])
         for rows in self._rows.values():
-            rows.cut()  # only once both are known to be long enough
+            rows.cut()  # only once all are known to be long enough
 
     def _close_rows(self) -> None:
         for rows in self._rows.values():

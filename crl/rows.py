@@ -1,4 +1,4 @@
-"""The CSV files of a run folder: one row an episode, the same columns everywhere."""
+"""The CSV files of a run folder: a row an episode, or a row a measure of the diagnostics."""
 
 from __future__ import annotations
 
@@ -32,17 +32,24 @@ COLUMNS: dict[str, type] = {
     "success_end": int,   # … at the last step
     "length": int,
 }
+MEASURES: dict[str, type] = {  # of diagnostics.csv, see crl.diagnostics
+    "env_step": int, "grad_step": int, "train_task": int, "part": str, "measure": str,
+    "value": float,
+}
+_NUMPY: dict[type, Any] = {int: np.int64, float: np.float64, str: "U32"}
 
 
 class Rows:
-    """A CSV file of :data:`COLUMNS` that only grows, and can be cut back to a known length."""
+    """A CSV file that only grows, and can be cut back to a known length."""
 
-    def __init__(self, path: Path, keep: int | None = None) -> None:
+    def __init__(self, path: Path, keep: int | None = None,
+                 columns: Mapping[str, type] = COLUMNS) -> None:
         """Opens ``path``; ``keep`` bytes of it stay once it is :meth:`cut` (None: a new file)."""
         self._keep = keep
+        self._columns = columns
         if keep is None:
             self._file: IO[str] = open(path, "x", newline="")  # noqa: SIM115
-            csv.writer(self._file).writerow(COLUMNS)
+            csv.writer(self._file).writerow(columns)
             self._file.flush()
         else:
             if not path.exists() or path.stat().st_size < keep:
@@ -63,8 +70,8 @@ class Rows:
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Adds a row; it is in the file when this returns."""
-        text = [f"{row[c]:.6g}" if kind is float else str(int(row[c]))
-                for c, kind in COLUMNS.items()]
+        text = [f"{row[c]:.6g}" if kind is float else str(kind(row[c]))
+                for c, kind in self._columns.items()]
         csv.writer(self._file).writerow(text)
         self._file.flush()
 
@@ -77,8 +84,8 @@ class Rows:
             self._file.close()
 
 
-def read_columns(path: Path) -> dict[str, NDArray[Any]]:
-    """Reads a CSV of :data:`COLUMNS`. An unfinished last line, as a kill can leave, is left out."""
+def read_columns(path: Path, columns: Mapping[str, type] = COLUMNS) -> dict[str, NDArray[Any]]:
+    """Reads a CSV written by :class:`Rows`; leaves out an unfinished last line, as of a kill."""
     try:
         text = path.read_text()
     except OSError as error:
@@ -86,16 +93,16 @@ def read_columns(path: Path) -> dict[str, NDArray[Any]]:
     except UnicodeDecodeError:
         raise UserError(f"{path} is damaged: it is not text") from None
     lines = text[: text.rfind("\n") + 1].splitlines()
-    if not lines or lines[0].split(",") != list(COLUMNS):
+    if not lines or lines[0].split(",") != list(columns):
         raise UserError(f"{path} does not have the columns of schema {SCHEMA}: "
-                        + ",".join(COLUMNS))
-    kinds = [(name, np.int64 if kind is int else np.float64) for name, kind in COLUMNS.items()]
+                        + ",".join(columns))
+    kinds = [(name, _NUMPY[kind]) for name, kind in columns.items()]
     if len(lines) == 1:
         return {name: np.zeros(0, kind) for name, kind in kinds}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # a number with a point in a column of whole ones
             table = np.loadtxt(lines[1:], dtype=kinds, delimiter=",", comments=None, ndmin=1)
-        return {name: np.ascontiguousarray(table[name]) for name in COLUMNS}
+        return {name: np.ascontiguousarray(table[name]) for name in columns}
     except (ValueError, OverflowError, DeprecationWarning):
-        raise UserError(f"{path} has a row that is not {len(COLUMNS)} numbers") from None
+        raise UserError(f"{path} has a row that is not {len(columns)} numbers") from None

@@ -5,6 +5,7 @@
     run.json       schema, configuration, seed, protocol, versions, commit, hardware, status
     train.csv      a row a training episode
     evals.csv      a row an evaluation episode
+    diagnostics.csv     with --diagnose: a row a measure of the networks at an evaluation
     checkpoints/   see ``crl.checkpoint``
     tensorboard/   the same scalars for TensorBoard
 """
@@ -26,7 +27,7 @@ from crl import checkpoint
 from crl.checkpoint import Tree
 from crl.envs.catalog import make_stream
 from crl.errors import UserError
-from crl.rows import SCHEMA, read_columns
+from crl.rows import MEASURES, SCHEMA, read_columns
 from crl.stream import TaskStream
 
 if TYPE_CHECKING:
@@ -91,6 +92,11 @@ class Run:
     def evals(self) -> dict[str, NDArray[Any]]:
         """Columns of evals.csv; [evaluation episodes] each."""
         return read_columns(self.folder / "evals.csv")
+
+    def diagnostics(self) -> dict[str, NDArray[Any]] | None:
+        """Columns of diagnostics.csv, [measures] each; None for a run without ``diagnose``."""
+        path = self.folder / "diagnostics.csv"
+        return read_columns(path, MEASURES) if path.exists() else None
 
     def scores(self, column: str = "success_once") -> Scores:
         """Evaluation scores as ``crl.metrics`` wants them."""

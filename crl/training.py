@@ -22,6 +22,7 @@ from crl import config, seeding
 from crl.agent import Agent, Step
 from crl.checkpoint import Tree
 from crl.config import require, require_whole
+from crl.diagnostics import Diagnostics
 from crl.errors import UserError
 from crl.evaluation import Episode, as_row, read_success, run_episode
 from crl.methods.base import Method, make_method
@@ -44,6 +45,7 @@ class TrainConfig:
         eval_tasks: Evaluate on all tasks of the stream, those begun so far, or the current one.
         eval_deterministic: Evaluate the mode of the policy rather than samples.
         checkpoint_every: Environment steps between checkpoints, at the next end of an episode.
+        diagnose: Measure the agent's networks at every evaluation (see :mod:`crl.diagnostics`).
         threads: CPU threads of torch; results are reproducible for an equal number.
     """
 
@@ -52,6 +54,7 @@ class TrainConfig:
     eval_tasks: Literal["all", "seen", "current"] = "all"
     eval_deterministic: bool = True
     checkpoint_every: int = 10_000
+    diagnose: bool = False
     threads: int = 1
 
     def __post_init__(self) -> None:
@@ -181,7 +184,8 @@ class _Trainer:
         self.config = settings
         self.folder = folder
         self.progress = Progress(stream)
-        self._recorder = Recorder(folder)
+        self._recorder = Recorder(folder, settings.diagnose)
+        self._diagnostics = Diagnostics(agent, stream, seed) if settings.diagnose else None
         self._watch = watch or (lambda progress: None)
         self._envs: dict[str, Env] = {}
         self._episodes = 0
@@ -217,6 +221,8 @@ class _Trainer:
         checkpoint = run.checkpoint()
         try:
             self._load(checkpoint["loop"])
+            if self._diagnostics is not None:
+                self._diagnostics.load_state_dict(checkpoint["diagnostics"])
         except (LookupError, TypeError) as error:
             raise UserError(f"the checkpoint of {run.folder} was not written by this crl; its "
                             f"state of the loop lacks {error}") from error
@@ -246,6 +252,7 @@ class _Trainer:
                 "recent": list(self._recent), "eval_success": p.eval_success,
                 "wall_s": self._wall(), "cpu_s": self._cpu(),
             },
+            "diagnostics": self._diagnostics.state_dict() if self._diagnostics else None,
         }
 
     def _load(self, loop: Tree) -> None:
@@ -285,6 +292,8 @@ class _Trainer:
             if known:
                 self.agent.end_task(task)
             self._evaluate()
+            if known and self._diagnostics is not None:
+                self._diagnostics.end_task(task)
             p.task += 1
             p.task_step = 0
             self._save()
@@ -360,9 +369,19 @@ class _Trainer:
             p.eval_success[position] = float(np.mean([e.success_once for e in episodes]))
             self.agent.methods.evaluated(task, p.eval_success[position])
             self._recorder.scalars({f"eval/{task.name}": p.eval_success[position]}, p.env_step)
+        if self._diagnostics is not None:
+            self._write_measures(self._diagnostics)
         self._evaluations += 1
         mean = float(np.mean([p.eval_success[i] for i in which]))
         self._recorder.scalars({"eval/mean": mean}, p.env_step)
+
+    def _write_measures(self, diagnostics: Diagnostics) -> None:
+        p = self.progress
+        for part, measure, value in diagnostics.measure():
+            self._recorder.write("diagnostics", {
+                "env_step": p.env_step, "grad_step": self.agent.gradient_steps,
+                "train_task": p.task, "part": part, "measure": measure, "value": value})
+            self._recorder.scalars({f"{measure}/{part}": value}, p.env_step)
 
     def _write(self, name: str, eval_task: int, number: int, episode: Episode) -> None:
         self._recorder.write(name, {

@@ -39,7 +39,7 @@ SMALL = [
 ]
 METHODS = {
     "packnet": ["--method", "packnet", "--set", "packnet.retrain_share=0.2"],
-    "ewc": ["--method", "ewc", "--set", "ewc.batches=1", "--set", "ewc.batch_size=32"],
+    "ewc": ["--diagnose", "--method", "ewc", "--set", "ewc.batches=1", "--set", "ewc.batch_size=32"],
     "clonex": ["--method", "clonex", "--set", "clonex.samples_per_task=32",
                "--set", "clonex.batch_size=16", "--set", "agent.reset=[replay,critic,actor]"],
     "fine-tuning": ["--set", "agent.multi_head=false", "--set", "agent.reset=[optimizer]"],
@@ -86,7 +86,7 @@ def read_state(folder: Path) -> dict[str, Any]:
     return {
         "tree": json.dumps(tree), "arrays": arrays,
         "checkpoints": sorted(p.name for p in checkpoints.iterdir()),
-        "train": read_rows(folder / "train.csv"), "evals": read_rows(folder / "evals.csv"),
+        **{p.stem: read_rows(p) for p in folder.glob("*.csv")},
         "info": {k: info[k] for k in ("status", "seed", "protocol", "tasks", "config", "schema")},
         "files": sorted(p.name for p in folder.iterdir()),
     }

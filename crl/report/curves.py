@@ -46,6 +46,7 @@ class View:
             cannot be averaged (unfinished, or evaluated at other times).
         means: The same for the mean over all tasks and the mean over the tasks seen so far.
         returns: Training return, smoothed; one curve a line.
+        measures: (measure, part) of the diagnostics → one curve a line.
         matrix: [evaluations, tasks], mean over the runs that have the evaluation.
         steps, train_task: [evaluations] of ``matrix``.
         every: One in so many evaluations is drawn.
@@ -55,6 +56,7 @@ class View:
     tasks: list[Line]
     means: list[Line]
     returns: list[Line]
+    measures: dict[tuple[str, str], list[Line]]
     matrix: FloatArray
     steps: FloatArray
     train_task: IntArray
@@ -97,8 +99,8 @@ def _view(section: Section, group: Group, points: int) -> View:
                      axis=2)
     return View(group, _lines(group, stack, steps, aligned),
                 _lines(group, means, steps, aligned),
-                _return_lines(section, group), _mean_of_present(stack), _mean_of_present(steps),
-                train_task, every)
+                _return_lines(section, group), _measure_lines(group), _mean_of_present(stack),
+                _mean_of_present(steps), train_task, every)
 
 
 def _aligned(scores: Sequence[Scores]) -> bool:
@@ -167,6 +169,22 @@ def _return_lines(section: Section, group: Group) -> list[Line]:
         return _lines(group, binned[:, whole, None], middle[:, whole], True)
     middle[np.isnan(binned)] = np.nan
     return _lines(group, binned[..., None], middle, False)
+
+
+def _measure_lines(group: Group) -> dict[tuple[str, str], list[Line]]:
+    """Each measure over the runs that have it: together if all took it equally often."""
+    lines: dict[tuple[str, str], list[Line]] = {}
+    for kind in dict.fromkeys(kind for run in group.runs for kind in run.measures):
+        runs = [run for run in group.runs if kind in run.measures]
+        taken = [run.measures[kind] for run in runs]
+        if group.finished and len(runs) > 1 and len({len(steps) for steps, _ in taken}) == 1:
+            steps, values = (np.stack(arrays) for arrays in zip(*taken, strict=True))
+            lines[kind] = [Line(steps.mean(axis=0), *band(values[..., None].astype(np.float64)))]
+        else:
+            lines[kind] = [Line(steps, values[:, None],
+                                name=f"seed {run.seed}" if len(runs) > 1 else "")
+                           for run, (steps, values) in zip(runs, taken, strict=True)]
+    return lines
 
 
 def _mean_of_present(stack: FloatArray) -> FloatArray:

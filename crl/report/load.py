@@ -20,7 +20,8 @@ from crl.run import Run
 
 # Settings that change how a run is carried out, not what is tried: runs may differ in them and
 # still be seeds of one experiment.
-EXECUTION = frozenset({"seed", "out", "device", "threads", "workers", "checkpoint_every"})
+EXECUTION = frozenset({"seed", "out", "device", "threads", "workers", "checkpoint_every",
+                       "diagnose"})
 LONGEST_SUFFIX = 60
 
 
@@ -33,6 +34,7 @@ class Loaded:
         facts: Flat versions, commit and hardware, the same way.
         scores: None before the first evaluation.
         train: Columns of train.csv.
+        measures: (measure, part) → steps and values of diagnostics.csv; empty without one.
         env_steps, cpu_s, wall_s: How far the run is and what it has cost.
     """
 
@@ -41,6 +43,7 @@ class Loaded:
     facts: dict[str, str]
     scores: Scores | None
     train: dict[str, NDArray[Any]]
+    measures: dict[tuple[str, str], tuple[NDArray[Any], NDArray[Any]]]
     env_steps: int
     cpu_s: float
     wall_s: float
@@ -186,7 +189,7 @@ def _read(run: Run) -> Loaded:
                    default=0.0)
 
     facts = {key: run.info[key] for key in ("versions", "commit", "hardware") if key in run.info}
-    return Loaded(run, _flatten(run.config), _flatten(facts), scores, train,
+    return Loaded(run, _flatten(run.config), _flatten(facts), scores, train, _measures(run),
                   int(last("env_step")), last("cpu_s"), last("wall_s"))
 
 
@@ -195,6 +198,15 @@ def _columns(run: Run, name: str) -> dict[str, NDArray[Any]]:
     if not (run.folder / f"{name}.csv").exists():
         return {column: np.array([], kind) for column, kind in COLUMNS.items()}
     return run.evals() if name == "evals" else run.train()
+
+
+def _measures(run: Run) -> dict[tuple[str, str], tuple[NDArray[Any], NDArray[Any]]]:
+    rows = run.diagnostics()
+    if rows is None:
+        return {}
+    kinds = dict.fromkeys(zip(rows["measure"].tolist(), rows["part"].tolist(), strict=True))
+    chosen = {kind: (rows["measure"] == kind[0]) & (rows["part"] == kind[1]) for kind in kinds}
+    return {kind: (rows["env_step"][mask], rows["value"][mask]) for kind, mask in chosen.items()}
 
 
 def _flatten(node: Any, path: str = "") -> dict[str, str]:

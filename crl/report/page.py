@@ -165,6 +165,13 @@ def _section(number: int, section: Section, views: Sequence[View], figures: dict
             "returns", "Training return", "Mean return of the training episodes that end in a span "
             f"of steps, whatever the task in training.{bands}",
             plots.return_curves(section, views), f"Training return over time: {where}."))
+    if any(view.measures for view in views):
+        parts.append(figure(
+            "inside", "Inside the networks", "Measures of <code>--diagnose</code> at every "
+            "evaluation; KL, drift, refit and CKA compare with the last task's end."
+            f"{bands}", plots.measure_curves(section, views),
+            f"Diagnostics over time: {where}. The same numbers are in each run's "
+            "diagnostics.csv."))
     parts.append(f'<{level} id="metrics-{number}-title">Metrics</{level}>\n'
                  + _metrics(section) + "</section>\n")
     return "\n".join(parts)

@@ -16,6 +16,11 @@ from crl.report.load import Section
 from crl.report.tables import group_title
 
 Figure = dict[str, Any]
+MEASURES = {         # of crl.diagnostics, as they are called on the page
+    "dormant": "Dormant units", "effective_rank": "Effective rank", "weight_norm": "Weight norm",
+    "kl_forward": "KL(at last boundary ‖ now)", "kl_reverse": "KL(now ‖ at last boundary)",
+    "drift": "Drift on finished tasks", "refit": "Undone by refitting the head", "cka": "CKA",
+}
 DASHES = ("solid", "dash", "dashdot", "longdash")
 COLOURS = 7          # of the palette in page.css and stills.py
 MARKERS_UP_TO = 16   # evaluations a curve, so that sparse ones are seen to be sparse
@@ -60,6 +65,24 @@ def return_curves(section: Section, views: Sequence[View]) -> Figure:
     for number, view in enumerate(views):
         for line in view.returns:
             figure["data"] += _traces(view, number, line, 0, 0, digits=".1f")
+    return figure
+
+
+def measure_curves(section: Section, views: Sequence[View]) -> Figure:
+    """One panel a measure of the diagnostics and part."""
+    kinds = sorted({kind for view in views for kind in view.measures},
+                   key=lambda kind: (list(MEASURES).index(kind[0]), kind[1]))
+    figure = _panels(section, [f"{MEASURES[measure]} · {html.escape(part)}"
+                               for measure, part in kinds], 92)
+    for i, (measure, _) in enumerate(kinds):
+        axis = figure["layout"][_axis("yaxis", i)]
+        axis |= {"rangemode": "tozero", "nticks": 4, "tickformat": ".3~g", "fixedrange": True}
+        if measure in ("dormant", "cka"):
+            axis |= {"range": [-0.04, 1.04], "tickvals": [0, 0.5, 1], "ticktext": ["0", ".5", "1"]}
+    for number, view in enumerate(views):
+        for i, kind in enumerate(kinds):
+            for line in view.measures.get(kind, []):
+                figure["data"] += _traces(view, number, line, 0, i, digits=".3g")
     return figure
 
 

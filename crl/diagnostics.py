@@ -1,0 +1,234 @@
+"""What happens inside an agent's networks while it learns a stream: measures, once an evaluation.
+
+Of every part that is made of :class:`crl.nn.network.Network`:
+
+``dormant``        share of hidden units whose mean |activation| is at most 0.025 of their layer's
+                   mean (Sokar et al. 2023), on states of the task in training
+``effective_rank`` of the last hidden layer on these states: exp of the entropy of the normalised
+                   singular values (Roy and Vetterli 2007)
+``weight_norm``    Euclidean norm of the shared parameters
+
+and, once a task has ended, against the part as it was at the last boundary:
+
+``kl_forward``     E KL(before ‖ now) of Gaussian outputs, on states of the task in training, which
+                   its own exploring policy visited (RL's Razor, Shenfeld et al. 2025)
+``kl_reverse``     E KL(now ‖ before) on the same
+``drift``          E KL(at its end ‖ now) on states of every finished task, under its own head; the
+                   mean squared difference for point predictions
+``refit``          share of the drift of the network's outputs, as squared error on held-out states,
+                   that fitting the head anew by least squares undoes: near 1, what was forgotten is
+                   still in the features (spurious forgetting, Zheng et al. 2025)
+``cka``            linear CKA (Kornblith et al. 2019) of the last hidden layer with what it gave on
+                   states of the finished tasks when they ended
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from crl import seeding
+from crl.agent import Agent
+from crl.checkpoint import Tree
+from crl.methods.parts import Gaussian, Part
+from crl.nn.distributions import gaussian_kl
+from crl.nn.state import exchanged, tensors_to_tree, tree_to_tensors
+from crl.replay import Batch
+from crl.stream import Task, TaskStream
+
+STATES = 256         # per probe
+_DORMANT = 0.025
+_RIDGE = 1e-3        # of the refit, relative to the features' mean square
+
+
+@dataclass
+class _Finished:
+    """A task that has ended: states of it, and what the part gave there then."""
+
+    task: Task
+    batch: Batch
+    features: list[Tensor]  # per network, [STATES, units]
+    outs: list[Tensor]      # per network, [STATES, out]: before any squashing
+    outputs: tuple[Tensor, ...]
+
+
+class Diagnostics:
+    """Takes the measures above of an agent.
+
+    Args:
+        agent: The agent.
+        seed: Of the draws of states; the agent's own draws are not touched.
+    """
+
+    def __init__(self, agent: Agent, stream: TaskStream, seed: int) -> None:
+        self._agent, self._stream = agent, stream
+        self._rng = seeding.generator(seed, "diagnostics")
+        self._parts = [part for part in agent.parts.values() if part.networks]
+        self._finished: dict[str, list[_Finished]] = {part.name: [] for part in self._parts}
+        self._boundary: dict[str, dict[str, Tensor]] = {}
+
+    @torch.no_grad()
+    def end_task(self, task: Task) -> None:
+        """Remembers every part as it is now, with states of the task that ends."""
+        batch = self._states()
+        if batch is None:
+            return
+        for part in self._parts:
+            self._finished[part.name].append(self._seen(part, task, batch))
+            self._boundary[part.name] = {
+                name: p.detach().clone() for name, p in part.parameters().items()}
+
+    @torch.no_grad()
+    def measure(self) -> Iterator[tuple[str, str, float]]:
+        """Part, measure and value of all that can be said now; nothing before there is data."""
+        batch = self._states()
+        if batch is None:
+            return
+        for part in self._parts:
+            yield part.name, "dormant", dormant_share(part.activations(batch))
+            ranks = [effective_rank(f) for f in _features(part, batch)]
+            yield part.name, "effective_rank", sum(ranks) / len(ranks)
+            norm = sum(float(p.square().sum()) for p in part.shared_parameters().values()) ** 0.5
+            yield part.name, "weight_norm", norm
+            if part.name in self._boundary:
+                yield from ((part.name, *pair) for pair in self._since_boundary(part, batch))
+
+    def _since_boundary(self, part: Part, batch: Batch) -> Iterator[tuple[str, float]]:
+        if part.gaussian:
+            now, before = part.outputs(batch), part.outputs(batch, self._boundary[part.name])
+            yield "kl_forward", float(gaussian_kl(*before, *now).mean())
+            yield "kl_reverse", float(gaussian_kl(*now, *before).mean())
+        drifts, kept, lost, similar = [], 0.0, 0.0, []
+        for then in self._finished[part.name]:
+            here = self._seen(part, then.task, then.batch)
+            difference = (gaussian_kl(*then.outputs, *here.outputs) if part.gaussian
+                          else (then.outputs[0] - here.outputs[0]).square().mean(-1))
+            drifts.append(float(difference.mean()))
+            for feature, out, old_feature, old_out in zip(here.features, here.outs, then.features,
+                                                          then.outs, strict=True):
+                left, total = refit_error(feature, out, old_out)
+                kept, lost = kept + total - left, lost + total
+                similar.append(linear_cka(feature, old_feature))
+        yield "drift", sum(drifts) / len(drifts)
+        if lost > 0:
+            yield "refit", kept / lost
+        yield "cka", sum(similar) / len(similar)
+
+    def _seen(self, part: Part, task: Task, batch: Batch) -> _Finished:
+        """What a part, as it would be deployed for a task now, gives on states of it."""
+        with exchanged(part.module, self._agent.methods.deployed(part, task)):
+            return _Finished(task, batch, _features(part, batch), _outs(part, batch),
+                             _plain(part.outputs(batch)))
+
+    def _states(self) -> Batch | None:
+        replay = self._agent.replay
+        return replay.sample(STATES, self._rng) if len(replay) > 0 else None
+
+    def state_dict(self) -> Tree:
+        return {
+            "rng": seeding.generator_state(self._rng),
+            "boundary": {name: tensors_to_tree(p) for name, p in self._boundary.items()},
+            "finished": {name: [_to_tree(task) for task in tasks]
+                         for name, tasks in self._finished.items()},
+        }
+
+    def load_state_dict(self, tree: Tree) -> None:
+        seeding.restore_generator(self._rng, tree["rng"])
+        for part in self._parts:
+            device = next(part.module.parameters()).device
+            if part.name in tree["boundary"]:
+                self._boundary[part.name] = tree_to_tensors(tree["boundary"][part.name], device)
+            self._finished[part.name] = [_from_tree(task, self._stream, device)
+                                         for task in tree["finished"][part.name]]
+
+
+def dormant_share(activations: list[Tensor], threshold: float = _DORMANT) -> float:
+    """Share of units whose mean |activation| is at most ``threshold`` of their layer's mean.
+
+    Args:
+        activations: Of each layer, [B, units].
+    """
+    dormant = units = 0
+    for layer in activations:
+        size = layer.abs().mean(0)
+        dormant += int((size <= threshold * size.mean()).sum())
+        units += len(size)
+    return dormant / units
+
+
+def effective_rank(features: Tensor) -> float:
+    """exp of the entropy of the normalised singular values of [B, units]; 0 for all zeros."""
+    values = torch.linalg.svdvals(features)
+    shares = values / values.sum().clamp(min=1e-30)
+    shares = shares[shares > 0]
+    return float(torch.exp(-(shares * shares.log()).sum())) if len(shares) else 0.0
+
+
+def linear_cka(a: Tensor, b: Tensor) -> float:
+    """Similarity in [0, 1] of two sets of features of the same rows, [B, units] each.
+
+    1 for features that differ by a rotation and a scale. 0 if either does not vary.
+    """
+    a, b = a - a.mean(0), b - b.mean(0)
+    scale = (a.T @ a).norm() * (b.T @ b).norm()
+    return float((a.T @ b).square().sum() / scale) if scale > 0 else 0.0
+
+
+def refit_error(features: Tensor, out: Tensor, old: Tensor) -> tuple[float, float]:
+    """Squared error to ``old`` of a head fitted to the first half of the rows, on the second half.
+
+    Args:
+        features: [B, units].
+        out, old: [B, out]: what the head gives now, and gave once.
+
+    Returns:
+        The error of the fitted head, and that of ``out``, both on the second half.
+    """
+    half = len(features) // 2
+    with_bias = torch.cat((features, torch.ones_like(features[:, :1])), 1)
+    fit, held_out = with_bias[:half], with_bias[half:]
+    # Towards the head that is there: what the fit cannot tell stays as it is.
+    missing = old[:half] - out[:half]
+    ridge = _RIDGE * fit.square().mean() * len(fit) + 1e-12
+    gram = fit.T @ fit + ridge * torch.eye(fit.shape[1], device=fit.device)
+    change = torch.linalg.solve(gram, fit.T @ missing)
+    left = old[half:] - out[half:]
+    return float((left - held_out @ change).square().sum()), float(left.square().sum())
+
+
+def _features(part: Part, batch: Batch) -> list[Tensor]:
+    """The last hidden layer of each network, [B, units]."""
+    layers = part.activations(batch)
+    depth = len(layers) // len(part.networks)
+    return layers[depth - 1::depth]
+
+
+def _outs(part: Part, batch: Batch) -> list[Tensor]:
+    assert part.inputs is not None
+    x = part.inputs(batch)
+    return [network.run(x, batch.head).out for network in part.networks]
+
+
+def _plain(outputs: Gaussian | Tensor) -> tuple[Tensor, ...]:
+    return tuple(outputs) if isinstance(outputs, Gaussian) else (outputs,)
+
+
+def _to_tree(task: _Finished) -> dict[str, Any]:
+    batch = task.batch._replace(head=task.batch.heads)
+    lists = {"features": task.features, "outs": task.outs, "outputs": task.outputs}
+    return {"task": task.task.name, "batch": tensors_to_tree(batch._asdict()),
+            **{name: tensors_to_tree({str(i): t for i, t in enumerate(values)})
+               for name, values in lists.items()}}
+
+
+def _from_tree(tree: Tree, stream: TaskStream, device: torch.device) -> _Finished:
+    def values(name: str) -> list[Tensor]:
+        return list(tree_to_tensors(tree[name], device).values())
+
+    batch = Batch(**tree_to_tensors(tree["batch"], device))
+    return _Finished(stream[tree["task"]], batch, values("features"), values("outs"),
+                     tuple(values("outputs")))
