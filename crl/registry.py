@@ -71,31 +71,36 @@ agents = Registry("agent", {"sac": "crl.agents.sac:SAC"})
 methods = Registry(
     "method",
     {
+        # Regularisers
         "l2": "crl.methods.l2:L2",
         "ewc": "crl.methods.ewc:EWC",
-        "packnet": "crl.methods.packnet:PackNet",
-        "clonex": "crl.methods.clonex:ClonEx",
-        "clnp": "crl.methods.clnp:CLNP",
-        "input-affine": "crl.methods.input_affine:InputAffine",
-        "relevance-masks": "crl.methods.relevance_masks:RelevanceMasks",
-        "rank-updates": "crl.methods.rank_updates:RankUpdates",
-        "half-fine-tuning": "crl.methods.half_fine_tuning:HalfFineTuning",
         "mas": "crl.methods.mas:MAS",
         "si": "crl.methods.si:SI",
         "vcl": "crl.methods.vcl:VCL",
         "parseval": "crl.methods.parseval:Parseval",
         "l2-init": "crl.methods.l2_init:L2Init",
-        "ser": "crl.methods.ser:SER",
-        "a-gem": "crl.methods.a_gem:AGEM",
-        "gem": "crl.methods.gem:GEM",
+        # Rehearsal, projection and cloning
         "perfect-memory": "crl.methods.perfect_memory:PerfectMemory",
         "replay-scheduling": "crl.methods.replay_scheduling:ReplayScheduling",
         "power-law-rehearsal": "crl.methods.power_law_rehearsal:PowerLawRehearsal",
+        "a-gem": "crl.methods.a_gem:AGEM",
+        "gem": "crl.methods.gem:GEM",
+        "clonex": "crl.methods.clonex:ClonEx",
+        "ser": "crl.methods.ser:SER",
+        # Structure
+        "packnet": "crl.methods.packnet:PackNet",
+        "clnp": "crl.methods.clnp:CLNP",
+        "input-affine": "crl.methods.input_affine:InputAffine",
+        "relevance-masks": "crl.methods.relevance_masks:RelevanceMasks",
+        "rank-updates": "crl.methods.rank_updates:RankUpdates",
+        "half-fine-tuning": "crl.methods.half_fine_tuning:HalfFineTuning",
+        # Ensembles and activations
+        "ema": "crl.methods.ema:EMA",
+        "elephant": "crl.methods.elephant:Elephant",
+        # Plasticity
         "redo": "crl.methods.redo:ReDo",
         "continual-backprop": "crl.methods.continual_backprop:ContinualBackprop",
         "shrink-and-perturb": "crl.methods.shrink_perturb:ShrinkPerturb",
         "resets": "crl.methods.resets:Resets",
-        "ema": "crl.methods.ema:EMA",
-        "elephant": "crl.methods.elephant:Elephant",
     },
 )

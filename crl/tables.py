@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from crl import registry
@@ -25,7 +27,7 @@ def names_table(kind: str) -> Table:
     for column in columns:
         table.add_column(column)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))  # a formula's [x] is no markup
     return table
 
 
@@ -109,7 +111,8 @@ def _methods() -> Rows:
     rows: list[tuple[str, ...]] = []
     for name in registry.methods.names():
         method = registry.methods.load(name)
-        rows.append((name, _first_line(method), method.paper, ", ".join(method.needs) or "–"))
+        what = sys.modules[method.__module__] if method.__module__ != "__main__" else method
+        rows.append((name, _first_line(what), method.paper, ", ".join(method.needs) or "–"))
     return ("method", "what it does", "paper", "needs"), rows
 
 
