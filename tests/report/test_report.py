@@ -19,6 +19,7 @@ from crl.report import report
 from crl.report.curves import band, views
 from crl.report.load import Section, load, sections
 from crl.report.tables import headline, learned_and_kept, score
+from crl.rows import MEASURES, Rows
 from crl.run import Run
 
 NASTY = '<script>document.title="owned"</script>'
@@ -63,6 +64,37 @@ def test_report_has_page_pictures_and_tables(pair: tuple[Path, list[Path]]) -> N
     assert not re.search(r'(src|href)="(https?:)?//', text.split('id="figures"')[0])
     assert f"--out {page.parent}" in text
     assert 5e6 > len(text) > 4e6  # plotly.js is in it
+
+
+def test_diagnostics_are_drawn_where_there_are_some(
+    pair: tuple[Path, list[Path]], tmp_path: Path
+) -> None:
+    page, _ = pair
+    assert "inside-0" not in figures(page)
+    runs = [write_run(tmp_path / f"{method}-{seed}", method=method, seed=seed)
+            for method in (None, "packnet") for seed in (0, 1)]
+    for number, run in enumerate(runs[:3]):  # the fourth was not diagnosed
+        measures = Rows(run / "diagnostics.csv", columns=MEASURES)
+        for step, value in ((0, 0.25), (30_000, 0.5 + number)):
+            for part in ("actor", "critic"):
+                measures.write({"env_step": step, "grad_step": step, "train_task": 0, "part": part,
+                                "measure": "dormant", "value": value})
+        measures.write({"env_step": 30_000, "grad_step": 0, "train_task": 1, "part": "actor",
+                        "measure": "kl_forward", "value": 3.0})
+        measures.close()
+    made = figures(report(runs, tmp_path / "report"))["inside-0"]
+    go.Figure(made)
+    titles = [note["text"] for note in made["layout"]["annotations"]]
+    assert titles == ["<b>Dormant units · actor</b>", "<b>Dormant units · critic</b>",
+                      "<b>KL(at last boundary ‖ now) · actor</b>"]
+    lines = {(t["name"], t["yaxis"]): t for t in made["data"] if t["meta"]["role"] == "line"}
+    assert {axis for _, axis in lines} == {"y", "y2", "y3"}
+    together = [t for (name, axis), t in lines.items() if "packnet" not in name and axis == "y"]
+    assert [t["y"] for t in together] == [[0.25, 1.0]]  # the mean of both seeds
+    alone = [t for (name, axis), t in lines.items() if "packnet" in name and axis == "y2"]
+    assert [t["y"] for t in alone] == [[0.25, 2.5]]
+    bands = [t for t in made["data"] if t["meta"]["role"] == "band"]
+    assert len(bands) == 3  # of the group with two diagnosed seeds
 
 
 def test_metrics_table_is_that_of_crl_metrics(pair: tuple[Path, list[Path]]) -> None:

@@ -1,0 +1,92 @@
+"""The table of experiments/results/arm4: writes table.csv beside it and prints it.
+
+    python experiments/arm4_table.py
+
+Bytes kept are what a run has at its end beyond fine-tuning: what its methods hold, and parameters
+that they added to the networks; per task of the stream.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+from arm4 import ROWS
+from grid import RESULTS
+from rich.table import Table
+
+from crl.envs.arm_tasks import ARM_TASKS
+from crl.metrics import summarize
+from crl.run import Run
+from crl.tables import console
+
+COLUMNS = ("method", "seeds", "performance", "low", "high", "forgetting", "forgetting_low",
+           "forgetting_high", "forward_transfer", "cpu_s", "bytes_per_task")
+
+
+def rows() -> list[dict[str, float | str]]:
+    """A row a method, the best first."""
+    references = [[run.scores() for run in _runs("arm4-single", task)] for task in ARM_TASKS]
+    base = np.mean([_networks(run) for run in _runs("arm4", "finetuning")])
+    table: list[dict[str, float | str]] = []
+    for method in ROWS:
+        runs = _runs("arm4", method)
+        if not runs:
+            continue
+        found = summarize([run.scores() for run in runs], references)
+        kept = [_kept(run)["methods"] + _networks(run) - base for run in runs]
+        table.append({
+            "method": method, "seeds": len(runs), "performance": found["performance"].mean,
+            "low": found["performance"].low, "high": found["performance"].high,
+            "forgetting": found["forgetting"].mean, "forgetting_low": found["forgetting"].low,
+            "forgetting_high": found["forgetting"].high,
+            "forward_transfer": found["forward_transfer"].mean,
+            "cpu_s": float(np.mean([run.evals()["cpu_s"][-1] for run in runs])),
+            "bytes_per_task": float(np.mean(kept)) / len(ARM_TASKS)})
+    return sorted(table, key=lambda row: -float(row["performance"]))
+
+
+def _runs(name: str, row: str) -> list[Run]:
+    """The finished runs of one row, seed after seed."""
+    folders = (RESULTS / name / f"{row}-{seed}" for seed in range(100))
+    return [Run(folder) for folder in folders if (folder / "run.json").exists()]
+
+
+def _kept(run: Run) -> dict[str, int]:
+    kept: dict[str, int] = json.loads((run.folder / "kept.json").read_text())
+    return kept
+
+
+def _networks(run: Run) -> int:
+    return _kept(run)["networks"]
+
+
+def main() -> None:
+    """Writes and prints the table."""
+    table = rows()
+    with open(RESULTS / "arm4" / "table.csv", "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for row in table:
+            writer.writerow([row[c] if isinstance(row[c], (str, int)) else f"{row[c]:.4g}"
+                             for c in COLUMNS])
+    shown = Table(box=None)
+    for title in ("method", "seeds", "performance", "forgetting", "forward transfer", "CPU s",
+                  "kB a task"):
+        shown.add_column(title, justify="left" if title == "method" else "right")
+    for row in table:
+        shown.add_row(
+            str(row["method"]), str(row["seeds"]),
+            f"{row['performance']:.2f}{_interval(row)}",
+            f"{row['forgetting']:.2f}", f"{row['forward_transfer']:.2f}", f"{row['cpu_s']:.0f}",
+            f"{float(row['bytes_per_task']) / 1e3:.0f}")
+    console().print(shown)
+
+
+def _interval(row: dict[str, float | str]) -> str:
+    return "" if row["seeds"] == 1 else rf" \[{row['low']:.2f}, {row['high']:.2f}]"
+
+
+if __name__ == "__main__":
+    main()
