@@ -64,7 +64,7 @@ class Registry:
 _CW = "crl.envs.continual_world:make_stream"
 streams = Registry(
     "stream",
-    {"arm4": "crl.envs.arm_tasks:make_stream"}
+    {"arm4": "crl.envs.arm4:make_stream"}
     | dict.fromkeys(("quick3", "cw10", "cw20", *(f"cw-t{i}" for i in range(1, 9))), _CW),
 )
 agents = Registry("agent", {"sac": "crl.agents.sac:SAC"})

@@ -39,7 +39,8 @@ SMALL = [
 ]
 METHODS = {
     "packnet": ["--method", "packnet", "--set", "packnet.retrain_share=0.2"],
-    "ewc": ["--diagnose", "--method", "ewc", "--set", "ewc.batches=1", "--set", "ewc.batch_size=32"],
+    "ewc": ["--diagnose", "--method", "ewc", "--set", "ewc.batches=1",
+            "--set", "ewc.batch_size=32"],
     "clonex": ["--method", "clonex", "--set", "clonex.samples_per_task=32",
                "--set", "clonex.batch_size=16", "--set", "agent.reset=[replay,critic,actor]"],
     "fine-tuning": ["--set", "agent.multi_head=false", "--set", "agent.reset=[optimizer]"],

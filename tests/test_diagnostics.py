@@ -120,7 +120,7 @@ def test_a_changed_head_is_refitted_and_a_changed_trunk_is_not():
 
 
 def test_kl_is_that_of_the_two_policies():
-    agent, stream, diagnostics, _ = one_task_done()
+    agent, _, diagnostics, _ = one_task_done()
     bias = agent.actor.heads.items[1].bias  # of the task in training
     with torch.no_grad():
         bias[:2].add_(0.5)  # the means; standard deviations stay

@@ -9,10 +9,9 @@ together, so that a method sees one consistent gradient of all parts.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any, Literal, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -20,106 +19,23 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from crl import seeding
-from crl.agent import BoolArray, FloatArray, Policy, PolicySpec, State, Step
+from crl.agent import BoolArray, FloatArray, PolicySpec, Step
+from crl.agents.sac_config import SACConfig
+from crl.agents.sac_networks import Critics, SACPolicy, scale_action
 from crl.checkpoint import Tree
 from crl.config import require
-from crl.errors import UserError
 from crl.methods.base import Method
 from crl.methods.composition import Methods
 from crl.methods.parts import Gaussian, Parameters, Part, Parts
 from crl.nn import state as trees
 from crl.nn.adam import Adam
+from crl.nn.device import check_device
 from crl.nn.distributions import TanhGaussian, mean_and_log_std
 from crl.nn.layers import rows_by_head
-from crl.nn.network import Network, Pass, TapePass, add_gradient
-from crl.nn.scaling import ObservationScaling, scale
+from crl.nn.network import Network, add_gradient
+from crl.nn.scaling import ObservationScaling
 from crl.replay import Batch, Replay
 from crl.stream import Task, TaskStream, space_bounds
-
-
-@dataclass(frozen=True)
-class SACConfig:
-    """Settings of :class:`SAC`. Defaults are chosen to learn on two CPU cores.
-
-    Attributes:
-        hidden: Widths of the hidden layers, actor and critics alike.
-        layer_norm: Layer normalisation before each activation.
-        precision: Of the products of hidden layers: ``"float32"`` or ``"bf16"``, faster where the
-            processor multiplies bfloat16. Weights, sums and all else are float32.
-        normalize_observations: Bring each task's observations to mean 0 and variance 1; the moments
-            stay when the task is over.
-        multi_head: One head per task; else one for all.
-        learning_rate: Adam's, for actor, critics and temperature.
-        gamma: Discount per environment step.
-        polyak: Share of the old target network kept per gradient step.
-        batch_size: Transitions per gradient step.
-        replay_size: Transitions kept.
-        update_to_data: Gradient steps per environment step.
-        n_step: Steps of the return that critics are trained on.
-        reward_scale: Factor on every reward.
-        start_steps: Steps at a task's start that explore as ``explore`` says.
-        update_after: Steps at a task's start before the first gradient step.
-        explore: How the first ``start_steps`` of a task act: ``"uniform"`` at random; with the
-            ``"current"`` task's head; with the ``"previous"`` task's; or ``"best_return"``: every
-            earlier head for one episode, then the best (ClonEx-SAC, Wołczyk et al. 2022).
-        initial_temperature: α at a task's first step.
-        target_entropy: Per action dimension; the temperature is learned to hold it.
-        reset: What begins anew at each task: ``"replay"``, ``"optimizer"`` (moments to zero),
-            ``"critic"``, ``"actor"`` (weights re-drawn).
-    """
-
-    hidden: tuple[int, ...] = (128, 128)
-    layer_norm: bool = True
-    precision: Literal["float32", "bf16"] = "float32"
-    normalize_observations: bool = False
-    multi_head: bool = True
-    learning_rate: float = 1e-3
-    gamma: float = 0.99
-    polyak: float = 0.995
-    batch_size: int = 128
-    replay_size: int = 1_000_000
-    update_to_data: float = 1.0
-    n_step: int = 3
-    reward_scale: float = 0.1
-    start_steps: int = 1_000
-    update_after: int = 1_000
-    explore: Literal["uniform", "current", "previous", "best_return"] = "uniform"
-    initial_temperature: float = 0.1
-    target_entropy: float = -1.0
-    reset: tuple[str, ...] = ("replay", "optimizer")
-
-    def __post_init__(self) -> None:
-        require(bool(self.hidden) and min(self.hidden) > 0, "hidden must be widths above 0")
-        for name in ("learning_rate", "initial_temperature", "batch_size", "replay_size",
-                     "update_to_data", "n_step", "reward_scale"):
-            require(getattr(self, name) > 0, f"{name} must be above 0, got {getattr(self, name)}")
-        for name in ("gamma", "polyak"):
-            require(0 <= getattr(self, name) <= 1,
-                    f"{name} must be between 0 and 1, got {getattr(self, name)}")
-        for name in ("start_steps", "update_after"):
-            require(getattr(self, name) >= 0,
-                    f"{name} must not be negative, got {getattr(self, name)}")
-        for item in self.reset:
-            require(item in ("replay", "optimizer", "critic", "actor"),
-                    f"reset can name replay, optimizer, critic, actor; got {item!r}")
-
-
-class Critics(nn.Module):
-    """Twin action values."""
-
-    def __init__(self, new_network: Callable[[], Network]) -> None:
-        super().__init__()
-        self.twins = nn.ModuleList(new_network() for _ in range(2))
-
-    def forward(self, obs: Tensor, action: Tensor, head: int | Tensor) -> Tensor:
-        """[B, obs], [B, act] → [B, 2]."""
-        x = torch.cat((obs, action), -1)
-        return torch.cat([twin(x, head) for twin in self.twins], -1)
-
-    def run(self, obs: Tensor, action: Tensor, head: int | Tensor) -> tuple[Pass | TapePass, ...]:
-        """What ``forward`` gives, as a pass of each twin, [B, 1]."""
-        x = torch.cat((obs, action), -1)
-        return tuple(twin.run(x, head) for twin in cast(Iterable[Network], self.twins))
 
 
 class SAC:
@@ -473,51 +389,3 @@ class SAC:
         if "optimizer" in reset:
             for optimizer in self._optimizers:
                 optimizer.state.clear()
-
-
-class SACPolicy(Policy):
-    """A frozen actor with one of its heads, and how its observations are scaled."""
-
-    def __init__(self, spec: PolicySpec, actor: Network, head: int,
-                 scaling: tuple[Tensor, Tensor] | None) -> None:
-        self.spec = spec
-        self._scaling = scaling
-        self.actor = actor.requires_grad_(False)
-        self.head = head
-        self._generator = torch.Generator()
-        self.seed(0)
-
-    def seed(self, seed: int) -> None:
-        self._generator.manual_seed(seed)
-
-    def step(self, obs: FloatArray, state: State, first: BoolArray,
-             deterministic: bool = True) -> tuple[FloatArray, State]:
-        with torch.inference_mode():
-            seen = trees.to_tensor(obs)
-            if self._scaling is not None:
-                seen = scale(seen, *self._scaling)
-            mean, log_std = mean_and_log_std(self.actor(seen, self.head))
-            if not deterministic:
-                mean = mean + log_std.exp() * torch.randn(mean.shape, generator=self._generator)
-            action = mean.tanh().numpy()
-        return scale_action(action, (self.spec.action_low, self.spec.action_high)), state
-
-
-def scale_action(action: FloatArray, bounds: tuple[FloatArray, FloatArray]) -> FloatArray:
-    """Actions in [-1, 1] → the environment's bounds."""
-    low, high = bounds
-    scaled: FloatArray = np.clip(low + (action + 1) * ((high - low) / 2), low, high)
-    return scaled
-
-
-def check_device(device: Any) -> str:
-    """``device`` if torch can compute on it here, else a ``UserError``."""
-    try:
-        kind = torch.device(device).type
-    except (RuntimeError, TypeError):
-        raise UserError(f"unknown device {device!r}; type cpu, cuda or cuda:1") from None
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise UserError("device 'cuda' is not available on this machine; type --device cpu")
-    if kind not in ("cpu", "cuda"):
-        raise UserError(f"device {device!r} is not supported; type cpu, cuda or cuda:1")
-    return str(device)

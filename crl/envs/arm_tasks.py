@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 from math import pi
-from typing import Any, NamedTuple
-
-from crl.stream import StreamOptions, TaskStream
-
-STEPS = 5_000
+from typing import NamedTuple
 
 
 class ArmTask(NamedTuple):
@@ -28,18 +24,3 @@ ARM_TASKS: dict[str, ArmTask] = {
     "arm-swapped": ArmTask(((0, 1), (1, 0)), (3 * pi / 4, 5 * pi / 4)),
     "arm-crossed": ArmTask(((0, -1), (1, 0)), (5 * pi / 4, 7 * pi / 4)),
 }
-
-
-def make_stream(name: str, options: StreamOptions) -> TaskStream:
-    """``arm4``: the four tasks, 5 000 steps each: seconds to learn, and each undoes the last."""
-    from crl.envs.catalog import stream_of
-
-    return stream_of(name, tuple(ARM_TASKS), options, steps=STEPS, label=f"{name}-v1")
-
-
-def make_arm(task: str, horizon: int | None, render_mode: str | None = None) -> Any:
-    """The environment of one of :data:`ARM_TASKS`."""
-    from crl.envs.arm import ArmEnv
-
-    options: dict[str, Any] = {} if horizon is None else {"horizon": horizon}
-    return ArmEnv(*ARM_TASKS[task], render_mode=render_mode, **options)

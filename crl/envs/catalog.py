@@ -9,7 +9,7 @@ from typing import Any
 import gymnasium
 
 from crl import config, registry
-from crl.envs.arm_tasks import ARM_TASKS, make_arm
+from crl.envs.arm_tasks import ARM_TASKS
 from crl.envs.metaworld_tasks import TASKS
 from crl.errors import UserError, unknown
 from crl.stream import Env, StreamOptions, Task, TaskStream
@@ -79,7 +79,7 @@ def maker(task: str, options: StreamOptions) -> Callable[..., Env]:
     if options.partially_observable and (task in ARM_TASKS or task in gymnasium.registry):
         raise UserError(f"partially_observable works on Meta-World tasks, not on {task!r}")
     if task in ARM_TASKS:
-        return partial(make_arm, task, options.horizon)
+        return partial(_make_arm, task, options.horizon)
     if task in gymnasium.registry:
         return partial(_make_gymnasium, task, options.horizon)
     others = (name for name in gymnasium.registry if not name.startswith("crl/"))  # TASKS again
@@ -95,6 +95,13 @@ def _make_metaworld(
     options: dict[str, Any] = {} if horizon is None else {"horizon": horizon}
     return MetaworldEnv(task, render_mode=render_mode, partially_observable=partially_observable,
                         **options)
+
+
+def _make_arm(task: str, horizon: int | None, render_mode: str | None = None) -> Env:
+    from crl.envs.arm import ArmEnv
+
+    options: dict[str, Any] = {} if horizon is None else {"horizon": horizon}
+    return ArmEnv(*ARM_TASKS[task], render_mode=render_mode, **options)
 
 
 def _make_gymnasium(task: str, horizon: int | None, render_mode: str | None = None) -> Env:

@@ -8,8 +8,11 @@ import torch
 from torch import Tensor
 
 from crl.checkpoint import Tree
+from crl.methods.base import Learner, Method
 from crl.methods.parts import Parameters, Part
 from crl.nn.state import tensors_to_tree, tree_to_tensors
+from crl.replay import Batch
+from crl.stream import TaskStream
 
 
 class Anchors:
@@ -81,3 +84,21 @@ class Anchors:
             kept.update({name: tree_to_tensors(tensors, self._device[name])
                          for name, tensors in saved.items()})
         self._constant = dict(tree["constant"])
+
+
+class Anchored(Method):
+    """Adds ``config.coefficient`` times the penalty of its anchors, which subclasses set."""
+
+    def attach(self, learner: Learner, stream: TaskStream) -> None:
+        super().attach(learner, stream)
+        self._anchors = Anchors(self.parts)
+
+    def loss(self, part: Part, batch: Batch) -> Tensor | None:
+        penalty = self._anchors.penalty(part)
+        return None if penalty is None else self.config.coefficient * penalty
+
+    def state_dict(self) -> Tree:
+        return {"anchors": self._anchors.state_dict()}
+
+    def load_state_dict(self, tree: Tree) -> None:
+        self._anchors.load_state_dict(tree["anchors"])

@@ -14,8 +14,8 @@ from torch import Tensor
 from crl import seeding
 from crl.checkpoint import Tree
 from crl.config import require
-from crl.methods.base import Learner, Method
-from crl.methods.freezing import FrozenEntries, Masks, whole
+from crl.methods.base import Learner
+from crl.methods.freezing import Freezing, Masks, whole
 from crl.methods.parts import Part
 from crl.nn.state import tensors_to_tree, tree_to_tensors
 from crl.replay import Batch
@@ -30,7 +30,7 @@ class Units(NamedTuple):
     free: int
 
 
-class CLNP(Method):
+class CLNP(Freezing):
     """Adds λ Σ|w| over the hidden layers, and keeps the units that are active when a task ends.
 
     A unit is active in a task if the mean of its |activation| on the task's transitions is above
@@ -48,7 +48,6 @@ class CLNP(Method):
     paper = "Golkar et al. 2019"
     needs = ("boundaries", "replay", "heads", "hidden layers")
     claims = ("kernels", "activations", "policy")
-    keeps_weights = True
 
     @dataclass(frozen=True)
     class Config:
@@ -80,7 +79,6 @@ class CLNP(Method):
                     f"method {self.name!r} cannot keep the outputs of {part.name!r} under layer "
                     "normalisation, which mixes all units; type --set agent.layer_norm=false")
         self._rng = seeding.generator(self.seed, self.name)
-        self._frozen = FrozenEntries(self.parts)
         self._active: dict[str, list[Tensor]] = {}  # [units] bool of each layer
         self._reused: dict[str, list[int]] = {}
         for part in self.parts:
@@ -95,12 +93,6 @@ class CLNP(Method):
         parameters = part.parameters()
         hidden = (parameters[n] for layer in part.layers for n in (layer.kernel, *layer.vectors))
         return self.config.coefficient * torch.stack([p.abs().sum() for p in hidden]).sum()
-
-    def gradients(self) -> None:
-        self._frozen.gradients()
-
-    def updated(self, batch: Batch) -> None:
-        self._frozen.updated()
 
     def end_task(self, task: Task) -> None:
         batch = self.learner.replay.sample(self.config.samples, self._rng)
@@ -120,7 +112,7 @@ class CLNP(Method):
             "active": {name: tensors_to_tree({str(i): a for i, a in enumerate(active)})
                        for name, active in self._active.items()},
             "reused": {name: list(reused) for name, reused in self._reused.items()},
-            "frozen": self._frozen.state_dict(),
+            **super().state_dict(),
             "rng": seeding.generator_state(self._rng),
         }
 
@@ -129,7 +121,7 @@ class CLNP(Method):
             saved = tree_to_tensors(tree["active"][name], active[0].device)
             self._active[name] = [saved[str(i)] for i in range(len(active))]
             self._reused[name] = list(tree["reused"][name])
-        self._frozen.load_state_dict(tree["frozen"])
+        super().load_state_dict(tree)
         seeding.restore_generator(self._rng, tree["rng"])
 
     def _grow(self, part: Part, batch: Batch) -> None:

@@ -13,18 +13,14 @@ import torch
 from torch import Tensor
 from torch.func import jacrev
 
-from crl import seeding
-from crl.checkpoint import Tree
 from crl.config import require
-from crl.methods.anchors import Anchors
-from crl.methods.base import Learner, Method
-from crl.methods.importance import Outputs, mean_over_samples
+from crl.methods.importance import Outputs, SampledImportance, mean_over_samples
 from crl.methods.parts import Parameters, Part
 from crl.replay import Batch
-from crl.stream import Task, TaskStream
+from crl.stream import Task
 
 
-class EWC(Method):
+class EWC(SampledImportance):
     """Adds λ Σₖ Fₖ (θ − θₖ)² over the finished tasks k, on the shared parameters.
 
     Every finished task keeps its own anchor θₖ. With ``online`` there is one, the newest, and the
@@ -37,10 +33,9 @@ class EWC(Method):
 
     name = "ewc"
     paper = "Kirkpatrick et al. 2017"
-    needs = ("boundaries", "replay")
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(SampledImportance.Config):
         """Settings of :class:`EWC`.
 
         Attributes:
@@ -53,50 +48,26 @@ class EWC(Method):
                 multiplied by when a task ends.
         """
 
-        parts: tuple[str, ...] = ("actor",)
-        coefficient: float = 1e4
-        batches: int = 10
-        batch_size: int = 256
         floor: float = 1e-5
         online: float | None = None
 
         def __post_init__(self) -> None:
-            require(self.coefficient >= 0 and self.floor >= 0,
-                    "coefficient and floor must not be negative")
+            super().__post_init__()
+            require(self.floor >= 0, "floor must not be negative")
             require(self.online is None or 0 <= self.online <= 1,
                     "online must be between 0 and 1")
-            require(self.batches > 0 and self.batch_size > 0,
-                    "batches and batch_size must be above 0")
 
     config: Config
 
-    def attach(self, learner: Learner, stream: TaskStream) -> None:
-        super().attach(learner, stream)
-        self._rng = seeding.generator(self.seed, self.name)
-        self._anchors = Anchors(self.parts)
-
-    def loss(self, part: Part, batch: Batch) -> Tensor | None:
-        penalty = self._anchors.penalty(part)
-        return None if penalty is None else self.config.coefficient * penalty
-
     def end_task(self, task: Task) -> None:
         for part in self.parts:
-            samples = [self.learner.replay.sample(self.config.batch_size, self._rng)
-                       for _ in range(self.config.batches)]
-            importance = fisher(part, samples, self.config.floor)
+            importance = fisher(part, self.samples(), self.config.floor)
             if self.config.online is None:
                 self._anchors.add(part, importance)
                 continue
             faded = self._anchors.importance(part)
             self._anchors.replace(part, {name: self.config.online * faded[name] + new
                                          for name, new in importance.items()})
-
-    def state_dict(self) -> Tree:
-        return {"anchors": self._anchors.state_dict(), "rng": seeding.generator_state(self._rng)}
-
-    def load_state_dict(self, tree: Tree) -> None:
-        self._anchors.load_state_dict(tree["anchors"])
-        seeding.restore_generator(self._rng, tree["rng"])
 
 
 def fisher(part: Part, batches: Sequence[Batch], floor: float = 0.0) -> Parameters:

@@ -9,8 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from crl.checkpoint import Tree
+from crl.methods.base import Learner, Method
 from crl.methods.parts import Part
 from crl.nn.state import tensors_to_tree, tree_to_tensors
+from crl.replay import Batch
+from crl.stream import TaskStream
 
 Masks = dict[str, Tensor]
 """Parameter name → bool tensor of its shape."""
@@ -96,3 +99,25 @@ def whole(part: Part, names: Iterable[str]) -> Masks:
     """Masks of whole parameters."""
     parameters = part.parameters()
     return {n: torch.ones_like(parameters[n], dtype=torch.bool) for n in names}
+
+
+class Freezing(Method):
+    """A method that freezes entries, which subclasses choose, and keeps them where they are."""
+
+    keeps_weights = True
+
+    def attach(self, learner: Learner, stream: TaskStream) -> None:
+        super().attach(learner, stream)
+        self._frozen = FrozenEntries(self.parts)
+
+    def gradients(self) -> None:
+        self._frozen.gradients()
+
+    def updated(self, batch: Batch) -> None:
+        self._frozen.updated()
+
+    def state_dict(self) -> Tree:
+        return {"frozen": self._frozen.state_dict()}
+
+    def load_state_dict(self, tree: Tree) -> None:
+        self._frozen.load_state_dict(tree["frozen"])

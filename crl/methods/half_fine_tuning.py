@@ -12,14 +12,13 @@ from torch import Tensor
 
 from crl import seeding
 from crl.checkpoint import Tree
-from crl.methods.base import Learner, Method
-from crl.methods.freezing import FrozenEntries
+from crl.methods.base import Learner
+from crl.methods.freezing import Freezing
 from crl.methods.parts import Part
-from crl.replay import Batch
 from crl.stream import Task, TaskStream
 
 
-class HalfFineTuning(Method):
+class HalfFineTuning(Freezing):
     """Freezes a random half of the entries of each shared parameter, another half for each task.
 
     The paper freezes half of the matrices of each kind, of which a language model has dozens. A
@@ -32,7 +31,6 @@ class HalfFineTuning(Method):
     paper = "Hui et al. 2024"
     needs = ("boundaries",)
     claims = ("kernels",)
-    keeps_weights = True
 
     @dataclass(frozen=True)
     class Config:
@@ -49,7 +47,6 @@ class HalfFineTuning(Method):
     def attach(self, learner: Learner, stream: TaskStream) -> None:
         super().attach(learner, stream)
         self._rng = seeding.generator(self.seed, self.name)
-        self._frozen = FrozenEntries(self.parts)
         self._begun = 0
 
     def begin_task(self, task: Task) -> None:
@@ -59,19 +56,13 @@ class HalfFineTuning(Method):
                 self._frozen.freeze(part, self._half(part))
         self._begun += 1
 
-    def gradients(self) -> None:
-        self._frozen.gradients()
-
-    def updated(self, batch: Batch) -> None:
-        self._frozen.updated()
-
     def state_dict(self) -> Tree:
-        return {"begun": self._begun, "frozen": self._frozen.state_dict(),
+        return {"begun": self._begun, **super().state_dict(),
                 "rng": seeding.generator_state(self._rng)}
 
     def load_state_dict(self, tree: Tree) -> None:
         self._begun = tree["begun"]
-        self._frozen.load_state_dict(tree["frozen"])
+        super().load_state_dict(tree)
         seeding.restore_generator(self._rng, tree["rng"])
 
     def _half(self, part: Part) -> dict[str, Tensor]:

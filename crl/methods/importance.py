@@ -3,19 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.func import vmap
 
+from crl import seeding
+from crl.checkpoint import Tree
+from crl.config import require
+from crl.methods.anchors import Anchored
+from crl.methods.base import Learner
 from crl.methods.parts import Gaussian, Parameters, Part
 from crl.replay import Batch
+from crl.stream import TaskStream
 
 Outputs = Callable[[Parameters], tuple[Tensor, ...]]
 """One sample's outputs, given the shared parameters: mean and standard deviation [outputs], or a
 point prediction alone."""
 
 _CHUNK = 16  # samples whose gradients are held at once: 16 × outputs × parameters floats
+
+
+class SampledImportance(Anchored):
+    """Anchors whose importance is measured on samples of the finishing task."""
+
+    needs = ("boundaries", "replay")
+
+    @dataclass(frozen=True)
+    class Config:
+        """Settings of :class:`SampledImportance`.
+
+        Attributes:
+            parts: Which parts to protect.
+            coefficient: λ.
+            batches, batch_size: How many samples of the finishing task.
+        """
+
+        parts: tuple[str, ...] = ("actor",)
+        coefficient: float = 1e4
+        batches: int = 10
+        batch_size: int = 256
+
+        def __post_init__(self) -> None:
+            require(self.coefficient >= 0, "coefficient must not be negative")
+            require(self.batches > 0 and self.batch_size > 0,
+                    "batches and batch_size must be above 0")
+
+    def attach(self, learner: Learner, stream: TaskStream) -> None:
+        super().attach(learner, stream)
+        self._rng = seeding.generator(self.seed, self.name)
+
+    def samples(self) -> list[Batch]:
+        """Transitions of the task that has just ended."""
+        return [self.learner.replay.sample(self.config.batch_size, self._rng)
+                for _ in range(self.config.batches)]
+
+    def state_dict(self) -> Tree:
+        return {**super().state_dict(), "rng": seeding.generator_state(self._rng)}
+
+    def load_state_dict(self, tree: Tree) -> None:
+        super().load_state_dict(tree)
+        seeding.restore_generator(self._rng, tree["rng"])
 
 
 @torch.no_grad()  # of the outer kind: torch.func differentiates inside it all the same

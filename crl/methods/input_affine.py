@@ -11,16 +11,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from crl.checkpoint import Tree
-from crl.methods.base import Learner, Method
-from crl.methods.freezing import FrozenEntries, whole
+from crl.methods.base import Learner
+from crl.methods.freezing import Freezing, whole
 from crl.methods.per_head import PerHead
 from crl.nn.network import Network
-from crl.replay import Batch
 from crl.stream import Task, TaskStream
 
 
-class InputAffine(Method):
+class InputAffine(Freezing):
     """Puts x ↦ scale ⊙ x + shift in front of each network, a pair per head, at first the identity.
 
     The hidden layers learn in the first task only; every later task has its own affine map and
@@ -34,7 +32,6 @@ class InputAffine(Method):
     paper = "Elsayed et al. 2019"
     needs = ("boundaries", "heads", "hidden layers")
     claims = ("inputs", "kernels", "policy")
-    keeps_weights = True
 
     @dataclass(frozen=True)
     class Config:
@@ -50,26 +47,13 @@ class InputAffine(Method):
 
     def attach(self, learner: Learner, stream: TaskStream) -> None:
         super().attach(learner, stream)
-        self._frozen = FrozenEntries(self.parts)
         for part in self.parts:
             for network in part.networks:
                 network.input = Affine.identity(network)
 
-    def gradients(self) -> None:
-        self._frozen.gradients()
-
-    def updated(self, batch: Batch) -> None:
-        self._frozen.updated()
-
     def end_task(self, task: Task) -> None:
         for part in self.parts:
             self._frozen.freeze(part, whole(part, (*part.shared, *part.heads[task.head])))
-
-    def state_dict(self) -> Tree:
-        return {"frozen": self._frozen.state_dict()}
-
-    def load_state_dict(self, tree: Tree) -> None:
-        self._frozen.load_state_dict(tree["frozen"])
 
 
 class Affine(PerHead):

@@ -5,18 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from crl.checkpoint import Tree
 from crl.config import require
-from crl.methods.anchors import Anchors
-from crl.methods.base import Learner, Method
-from crl.methods.parts import Part
-from crl.replay import Batch
-from crl.stream import Task, TaskStream
+from crl.methods.anchors import Anchored
+from crl.stream import Task
 
 
-class L2(Method):
+class L2(Anchored):
     """Adds λ Σₖ ‖θ − θₖ‖² over the finished tasks k, on the shared parameters.
 
     The control of every method that weighs parameters by importance: here all weigh 1 a task.
@@ -43,21 +38,7 @@ class L2(Method):
 
     config: Config
 
-    def attach(self, learner: Learner, stream: TaskStream) -> None:
-        super().attach(learner, stream)
-        self._anchors = Anchors(self.parts)
-
-    def loss(self, part: Part, batch: Batch) -> Tensor | None:
-        penalty = self._anchors.penalty(part)
-        return None if penalty is None else self.config.coefficient * penalty
-
     def end_task(self, task: Task) -> None:
         for part in self.parts:
             ones = {n: torch.ones_like(p) for n, p in part.shared_parameters().items()}
             self._anchors.add(part, ones)
-
-    def state_dict(self) -> Tree:
-        return self._anchors.state_dict()
-
-    def load_state_dict(self, tree: Tree) -> None:
-        self._anchors.load_state_dict(tree)

@@ -6,9 +6,12 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+from crl import seeding
 from crl.checkpoint import Tree
+from crl.methods.base import Learner, Method
 from crl.nn.state import tensors_to_tree, tree_to_tensors
 from crl.replay import Batch, Replay
+from crl.stream import Task, TaskStream
 
 
 class TaskMemory:
@@ -57,3 +60,24 @@ class TaskMemory:
     def load_state_dict(self, tree: Tree) -> None:
         self.tasks = [Batch(**tree_to_tensors(tree[str(i)], self._device))
                       for i in range(len(tree))]
+
+
+class Remembering(Method):
+    """A method with a memory of every finished task, of ``config.samples_per_task`` each."""
+
+    needs = ("boundaries", "fresh replay")
+
+    def attach(self, learner: Learner, stream: TaskStream) -> None:
+        super().attach(learner, stream)
+        self._rng = seeding.generator(self.seed, self.name)
+        self._memory = TaskMemory(self.config.samples_per_task, learner.replay.device)
+
+    def end_task(self, task: Task) -> None:
+        self._memory.add(self.learner.replay, self._rng)
+
+    def state_dict(self) -> Tree:
+        return {"memory": self._memory.state_dict(), "rng": seeding.generator_state(self._rng)}
+
+    def load_state_dict(self, tree: Tree) -> None:
+        self._memory.load_state_dict(tree["memory"])
+        seeding.restore_generator(self._rng, tree["rng"])

@@ -9,20 +9,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crl import seeding
-from crl.checkpoint import Tree
 from crl.config import require
-from crl.methods.base import Learner, Method
-from crl.methods.memory import TaskMemory
+from crl.methods.memory import Remembering
 from crl.methods.parts import Parameters
 from crl.nn.network import add_gradient
 from crl.replay import Batch
-from crl.stream import Task, TaskStream
 
 FloatArray = NDArray[np.float64]
 
 
-class GradientProjection(Method):
+class GradientProjection(Remembering):
     """Adds Σₖ vₖ rₖ to the gradient g where a step along −g would raise a loss on old transitions.
 
     rₖ is the gradient of the agent's own losses on a batch of them; g is the gradient in full,
@@ -33,7 +29,6 @@ class GradientProjection(Method):
     optimiser leaves them alone, while there is nothing to project.
     """
 
-    needs = ("boundaries", "fresh replay")
 
     @dataclass(frozen=True)
     class Config:
@@ -63,11 +58,6 @@ class GradientProjection(Method):
         """v, given rᵢ·rⱼ and rᵢ·g, of which one at least is negative."""
         raise NotImplementedError
 
-    def attach(self, learner: Learner, stream: TaskStream) -> None:
-        super().attach(learner, stream)
-        self._rng = seeding.generator(self.seed, self.name)
-        self._memory = TaskMemory(self.config.samples_per_task, learner.replay.device)
-
     @torch.no_grad()
     def gradients(self) -> None:
         if not self._memory.tasks:
@@ -87,16 +77,6 @@ class GradientProjection(Method):
                 parameters = part.parameters()
                 for name, gradient in reference[part.name].items():
                     add_gradient(parameters[name], factor * gradient)
-
-    def end_task(self, task: Task) -> None:
-        self._memory.add(self.learner.replay, self._rng)
-
-    def state_dict(self) -> Tree:
-        return {"memory": self._memory.state_dict(), "rng": seeding.generator_state(self._rng)}
-
-    def load_state_dict(self, tree: Tree) -> None:
-        self._memory.load_state_dict(tree["memory"])
-        seeding.restore_generator(self._rng, tree["rng"])
 
     def _vector(self, gradients: dict[str, Parameters]) -> Tensor:
         """The gradients of all parts, end to end, in float64: products cancel."""

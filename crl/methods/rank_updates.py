@@ -14,17 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from crl import seeding
-from crl.checkpoint import Tree
 from crl.config import require
-from crl.methods.base import Learner, Method
-from crl.methods.freezing import FrozenEntries, Masks, whole
+from crl.methods.base import Learner
+from crl.methods.freezing import Freezing, Masks, whole
 from crl.methods.per_head import PerHead
 from crl.nn.layers import Dense
-from crl.replay import Batch
 from crl.stream import Task, TaskStream
 
 
-class RankUpdates(Method):
+class RankUpdates(Freezing):
     """Gives every hidden layer the kernel Wₜ = Uₜ diag(sₜ) Vₜᵀ in task t, of a rank that grows.
 
     Each task appends columns to U and V. It learns those, a selector sₜ over all columns so far,
@@ -39,7 +37,6 @@ class RankUpdates(Method):
     paper = "Hyder et al. 2022"
     needs = ("boundaries", "heads", "hidden layers")
     claims = ("kernels", "layers", "activations", "policy")
-    keeps_weights = True
 
     @dataclass(frozen=True)
     class Config:
@@ -65,7 +62,6 @@ class RankUpdates(Method):
 
     def attach(self, learner: Learner, stream: TaskStream) -> None:
         super().attach(learner, stream)
-        self._frozen = FrozenEntries(self.parts)
         rng = seeding.generator(self.seed, self.name)
         order = list(dict.fromkeys(task.head for task in stream))  # heads, oldest first
         for part in self.parts:
@@ -78,12 +74,6 @@ class RankUpdates(Method):
                     LowRankDense(dense, places, self.config.first_rank, self.config.rank, rng)
                     for dense in trunk.dense)
 
-    def gradients(self) -> None:
-        self._frozen.gradients()
-
-    def updated(self, batch: Batch) -> None:
-        self._frozen.updated()
-
     def end_task(self, task: Task) -> None:
         for part in self.parts:
             factors: Masks = {}
@@ -92,12 +82,6 @@ class RankUpdates(Method):
                     factors |= module.columns(f"{name}.", task.head)
             others = (set(part.shared) - set(factors)) | set(part.heads[task.head])
             self._frozen.freeze(part, {**factors, **whole(part, others)})
-
-    def state_dict(self) -> Tree:
-        return {"frozen": self._frozen.state_dict()}
-
-    def load_state_dict(self, tree: Tree) -> None:
-        self._frozen.load_state_dict(tree["frozen"])
 
 
 class LowRankDense(PerHead):

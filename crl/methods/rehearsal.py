@@ -9,13 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from crl import seeding
-from crl.checkpoint import Tree
 from crl.config import require
-from crl.methods.base import Learner, Method
-from crl.methods.memory import TaskMemory
+from crl.methods.memory import Remembering
 from crl.replay import Batch
-from crl.stream import Task, TaskStream
 
 
 def replace_rows(batch: Batch, share: float, sample: Callable[[int], Batch],
@@ -38,10 +34,9 @@ def replace_rows(batch: Batch, share: float, sample: Callable[[int], Batch],
     return Batch.join([batch.rows(kept), sample(int(replaced.sum()))])
 
 
-class TaskRehearsal(Method):
+class TaskRehearsal(Remembering):
     """Rehearses from a memory of each finished task; subclasses say which task how often."""
 
-    needs = ("boundaries", "fresh replay")
     claims = ("rehearsal",)
 
     @dataclass(frozen=True)
@@ -69,11 +64,6 @@ class TaskRehearsal(Method):
         """
         raise NotImplementedError
 
-    def attach(self, learner: Learner, stream: TaskStream) -> None:
-        super().attach(learner, stream)
-        self._rng = seeding.generator(self.seed, self.name)
-        self._memory = TaskMemory(self.config.samples_per_task, learner.replay.device)
-
     def rehearse(self, batch: Batch) -> Batch:
         weights = self.task_weights()
         if not weights.any():
@@ -83,13 +73,3 @@ class TaskRehearsal(Method):
             return self._memory.sample(count, self._rng, weights)
 
         return replace_rows(batch, self.config.share, sample, self._rng)
-
-    def end_task(self, task: Task) -> None:
-        self._memory.add(self.learner.replay, self._rng)
-
-    def state_dict(self) -> Tree:
-        return {"memory": self._memory.state_dict(), "rng": seeding.generator_state(self._rng)}
-
-    def load_state_dict(self, tree: Tree) -> None:
-        self._memory.load_state_dict(tree["memory"])
-        seeding.restore_generator(self._rng, tree["rng"])

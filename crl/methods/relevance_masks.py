@@ -14,18 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from crl import seeding
-from crl.checkpoint import Tree
 from crl.config import require
-from crl.methods.base import Learner, Method
-from crl.methods.freezing import FrozenEntries, whole
+from crl.methods.base import Learner
+from crl.methods.freezing import Freezing, whole
 from crl.methods.parts import Part
 from crl.methods.per_head import PerHead
 from crl.nn.layers import Dense
-from crl.replay import Batch
 from crl.stream import Task, TaskStream
 
 
-class RelevanceMasks(Method):
+class RelevanceMasks(Freezing):
     """Gives every hidden layer the kernel W ⊙ 1[sₜ > 0] in task t, and learns W and sₜ together.
 
     The scores sₜ have the straight-through gradient of the sigmoid σ(sₜ). When a task ends, the
@@ -43,7 +41,6 @@ class RelevanceMasks(Method):
     paper = "Kaushik et al. 2021"
     needs = ("boundaries", "heads", "hidden layers")
     claims = ("kernels", "layers", "policy")
-    keeps_weights = True
 
     @dataclass(frozen=True)
     class Config:
@@ -65,19 +62,12 @@ class RelevanceMasks(Method):
 
     def attach(self, learner: Learner, stream: TaskStream) -> None:
         super().attach(learner, stream)
-        self._frozen = FrozenEntries(self.parts)
         rng = seeding.generator(self.seed, self.name)
         for part in self.parts:
             for network in part.networks:
                 trunk, heads = network.trunk, len(network.heads.items)
                 trunk.dense = nn.ModuleList(
                     MaskedDense(dense, heads, self.config.density, rng) for dense in trunk.dense)
-
-    def gradients(self) -> None:
-        self._frozen.gradients()
-
-    def updated(self, batch: Batch) -> None:
-        self._frozen.updated()
 
     def end_task(self, task: Task) -> None:
         for part in self.parts:
@@ -91,12 +81,6 @@ class RelevanceMasks(Method):
         """Share of the hidden weights that no finished task uses."""
         used = [self._frozen.mask(part, name).flatten() for name in part.kernels]
         return 1 - float(torch.cat(used).float().mean())
-
-    def state_dict(self) -> Tree:
-        return {"frozen": self._frozen.state_dict()}
-
-    def load_state_dict(self, tree: Tree) -> None:
-        self._frozen.load_state_dict(tree["frozen"])
 
 
 class MaskedDense(PerHead):

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from crl.checkpoint import Tree
 from crl.config import require
-from crl.methods.anchors import Anchors
-from crl.methods.base import Learner, Method
+from crl.methods.anchors import Anchored
+from crl.methods.base import Learner
 from crl.methods.parts import Parameters, Part
 from crl.nn.state import tensors_to_tree, tree_to_tensors
 from crl.replay import Batch
@@ -28,7 +28,7 @@ class _Step(NamedTuple):
     start: Parameters
 
 
-class SI(Method):
+class SI(Anchored):
     """Adds c Σₖ Ωₖ (θ − θ*)² on the shared parameters, θ* being those at the last task's end.
 
     Ωₖ = max(0, ωₖ / (Δₖ² + ξ)), where ωₖ = −Σ g Δθ over the gradient steps of task k is a
@@ -67,7 +67,6 @@ class SI(Method):
 
     def attach(self, learner: Learner, stream: TaskStream) -> None:
         super().attach(learner, stream)
-        self._anchors = Anchors(self.parts)
         self._path: dict[str, Parameters] = {}   # ω of the running task; empty before its
         self._start: dict[str, Parameters] = {}  # first gradient step, and where that was
         self._step: dict[str, _Step] = {}
@@ -85,8 +84,7 @@ class SI(Method):
             if part.name not in self._start:
                 self._start[part.name] = step.start
                 self._path[part.name] = {n: torch.zeros_like(p) for n, p in step.start.items()}
-        penalty = self._anchors.penalty(part)
-        return None if penalty is None else self.config.coefficient * penalty
+        return super().loss(part, batch)
 
     @torch.no_grad()
     def updated(self, batch: Batch) -> None:
@@ -111,13 +109,13 @@ class SI(Method):
 
     def state_dict(self) -> Tree:
         return {
-            "anchors": self._anchors.state_dict(),
+            **super().state_dict(),
             "path": {name: tensors_to_tree(path) for name, path in self._path.items()},
             "start": {name: tensors_to_tree(start) for name, start in self._start.items()},
         }
 
     def load_state_dict(self, tree: Tree) -> None:
-        self._anchors.load_state_dict(tree["anchors"])
+        super().load_state_dict(tree)
         for part in self.parts:
             device = next(part.module.parameters()).device
             for kept, saved in ((self._path, tree["path"]), (self._start, tree["start"])):

@@ -1,0 +1,69 @@
+"""What soft actor-critic is made of: twin critics, and the policy that is left of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from crl.agent import BoolArray, FloatArray, Policy, PolicySpec, State
+from crl.nn import state as trees
+from crl.nn.distributions import mean_and_log_std
+from crl.nn.network import Network, Pass, TapePass
+from crl.nn.scaling import scale
+
+
+class Critics(nn.Module):
+    """Twin action values."""
+
+    def __init__(self, new_network: Callable[[], Network]) -> None:
+        super().__init__()
+        self.twins = nn.ModuleList(new_network() for _ in range(2))
+
+    def forward(self, obs: Tensor, action: Tensor, head: int | Tensor) -> Tensor:
+        """[B, obs], [B, act] → [B, 2]."""
+        x = torch.cat((obs, action), -1)
+        return torch.cat([twin(x, head) for twin in self.twins], -1)
+
+    def run(self, obs: Tensor, action: Tensor, head: int | Tensor) -> tuple[Pass | TapePass, ...]:
+        """What ``forward`` gives, as a pass of each twin, [B, 1]."""
+        x = torch.cat((obs, action), -1)
+        return tuple(twin.run(x, head) for twin in cast(Iterable[Network], self.twins))
+
+
+class SACPolicy(Policy):
+    """A frozen actor with one of its heads, and how its observations are scaled."""
+
+    def __init__(self, spec: PolicySpec, actor: Network, head: int,
+                 scaling: tuple[Tensor, Tensor] | None) -> None:
+        self.spec = spec
+        self._scaling = scaling
+        self.actor = actor.requires_grad_(False)
+        self.head = head
+        self._generator = torch.Generator()
+        self.seed(0)
+
+    def seed(self, seed: int) -> None:
+        self._generator.manual_seed(seed)
+
+    def step(self, obs: FloatArray, state: State, first: BoolArray,
+             deterministic: bool = True) -> tuple[FloatArray, State]:
+        with torch.inference_mode():
+            seen = trees.to_tensor(obs)
+            if self._scaling is not None:
+                seen = scale(seen, *self._scaling)
+            mean, log_std = mean_and_log_std(self.actor(seen, self.head))
+            if not deterministic:
+                mean = mean + log_std.exp() * torch.randn(mean.shape, generator=self._generator)
+            action = mean.tanh().numpy()
+        return scale_action(action, (self.spec.action_low, self.spec.action_high)), state
+
+
+def scale_action(action: FloatArray, bounds: tuple[FloatArray, FloatArray]) -> FloatArray:
+    """Actions in [-1, 1] → the environment's bounds."""
+    low, high = bounds
+    scaled: FloatArray = np.clip(low + (action + 1) * ((high - low) / 2), low, high)
+    return scaled
