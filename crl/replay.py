@@ -40,6 +40,12 @@ class Batch(NamedTuple):
         return Batch(self.obs[index], self.action[index], self.reward[index],
                      self.next_obs[index], self.discount[index], head)
 
+    def sorted(self) -> Batch:
+        """The same transitions, those of a head together: what networks take in fewest steps."""
+        if not isinstance(self.head, Tensor):
+            return self
+        return self.rows(self.head.argsort(stable=True))
+
     @staticmethod
     def join(batches: Sequence[Batch]) -> Batch:
         """The transitions of all batches, in order, with a head per row."""

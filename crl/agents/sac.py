@@ -314,7 +314,7 @@ class SAC:
 
     def _gradient_step(self) -> dict[str, Tensor]:
         batch = self.replay.sample(self.config.batch_size, self._rng)
-        batch = self.methods.rehearse(batch)
+        batch = self.methods.rehearse(batch).sorted()
         self._clear_gradients()
         losses = self.backward(batch, self._noise(len(batch.obs)), self._noise(len(batch.obs)))
         extra = [loss for part in self.parts.values() for loss in self.methods.losses(part, batch)]

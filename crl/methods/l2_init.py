@@ -61,7 +61,8 @@ class L2Init(Method):
         if part.name not in self.config.parts:
             return None
         parameters, initial = part.parameters(), self._initial[part.name]
-        heads = [n for head, _ in rows_by_head(batch.head) for n in part.heads.get(head, ())]
+        present = sorted({head for head, _ in rows_by_head(batch.head)})
+        heads = [n for head in present for n in part.heads.get(head, ())]
         squares = [(parameters[n] - initial[n]).square().sum() for n in (*part.shared, *heads)]
         return self.config.coefficient * torch.stack(squares).sum()
 

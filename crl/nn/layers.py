@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+_FEW_RUNS = 24
 
 
 class Dense(nn.Module):
@@ -99,7 +101,14 @@ class Heads(nn.Module):
 
 
 def rows_by_head(head: int | Tensor) -> list[tuple[int, slice | Tensor]]:
-    """Each head of a batch with its rows; all of them for one head, else indices."""
+    """The heads of a batch with their rows; every row once, a head perhaps more than once.
+
+    Rows that lie together are a slice, which costs no copy: sort what is used often.
+    """
     if not isinstance(head, Tensor):
         return [(head, slice(None))]
-    return [(h, (head == h).nonzero().squeeze(1)) for h in torch.unique(head).tolist()]
+    runs, counts = (t.tolist() for t in torch.unique_consecutive(head, return_counts=True))
+    if len(runs) > _FEW_RUNS:
+        return [(h, (head == h).nonzero().squeeze(1)) for h in sorted(set(runs))]
+    ends = list(accumulate(counts))
+    return [(h, slice(end - n, end)) for h, end, n in zip(runs, ends, counts, strict=True)]

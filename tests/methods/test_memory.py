@@ -64,3 +64,6 @@ def test_batches_are_joined_and_cut_by_rows():
     assert joined.obs.shape == (4, 1)
     assert joined.rows(torch.tensor([3, 0])).head.tolist() == [3, 0]
     assert one.rows(torch.tensor([True, False])).head == 0
+    mixed = joined.rows(torch.tensor([3, 0, 2, 1]))
+    assert mixed.sorted().head.tolist() == [0, 0, 2, 3]
+    assert one.sorted() is one

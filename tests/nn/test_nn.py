@@ -11,7 +11,7 @@ from torch.distributions.transforms import TanhTransform
 
 from crl.nn.adam import Adam
 from crl.nn.distributions import TanhGaussian, gaussian_kl
-from crl.nn.layers import Dense, Heads
+from crl.nn.layers import Dense, Heads, rows_by_head
 from crl.nn.state import load_optimizer, optimizer_to_tree
 
 
@@ -37,6 +37,18 @@ def test_heads_per_row_equal_heads_one_by_one():
         torch.testing.assert_close(result[row], heads(x, head)[row])
     result.sum().backward()
     assert {i for i, h in enumerate(heads.items) if h.kernel.grad is not None} == {0, 1, 3}
+
+
+@pytest.mark.parametrize("head", [
+    torch.tensor([2, 2, 0, 0, 0, 5]), torch.tensor([0, 1, 0, 1]), torch.tensor([3]),
+    torch.randint(4, (200,), generator=generator()),
+])
+def test_every_row_is_given_its_head_once(head):
+    found = torch.full_like(head, -1)
+    for h, rows in rows_by_head(head):
+        assert (found[rows] == -1).all()
+        found[rows] = h
+    assert torch.equal(found, head)
 
 
 def test_initial_weights_are_those_of_torch_in_distribution():
