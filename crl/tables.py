@@ -111,8 +111,9 @@ def _methods() -> Rows:
     rows: list[tuple[str, ...]] = []
     for name in registry.methods.names():
         method = registry.methods.load(name)
-        what = sys.modules[method.__module__] if method.__module__ != "__main__" else method
-        rows.append((name, _first_line(what), method.paper, ", ".join(method.needs) or "–"))
+        # A file with one subject says in words what its class says in a formula.
+        what = _first_line(sys.modules[method.__module__]) or _first_line(method)
+        rows.append((name, what, method.paper, ", ".join(method.needs) or "–"))
     return ("method", "what it does", "paper", "needs"), rows
 
 
@@ -124,4 +125,4 @@ def _tasks() -> Rows:
 
 
 def _first_line(thing: object) -> str:
-    return (thing.__doc__ or "").strip().splitlines()[0]
+    return (thing.__doc__ or "").strip().partition("\n")[0]
