@@ -64,7 +64,7 @@ def recycle(part: Part, units: Sequence[Tensor], generator: torch.Generator) -> 
         parameter = parameters[name]
         parameter[index] = values
         for moment in part.optimizer.state.get(parameter, {}).values():
-            if moment.shape == parameter.shape:  # not Adam's count of steps
+            if isinstance(moment, Tensor):  # not Adam's count of steps
                 moment[index] = 0.0
 
     chosen = [(layer, index) for layer, index in zip(part.layers, units, strict=True)

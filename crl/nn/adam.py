@@ -11,7 +11,8 @@ class Adam(torch.optim.Adam):
     """Adam (Kingma and Ba 2015) whose step is one call of torch's fused kernel.
 
     ``torch.optim.Adam(fused=True)`` calls the same kernel, after twice its time in bookkeeping.
-    State and its names are torch's. A parameter without a gradient is left alone.
+    State and its names are torch's, but the count of steps is a plain number. A parameter without a
+    gradient is left alone.
     """
 
     def __init__(self, params: Any, lr: float = 1e-3) -> None:
@@ -25,17 +26,20 @@ class Adam(torch.optim.Adam):
             if not parameters:
                 continue
             states = [self.state[p] or self._begin(p) for p in parameters]
-            steps = [s["step"] for s in states]
-            torch._foreach_add_(steps, 1)
+            for state in states:
+                state["step"] += 1
+            counts = {n: torch.tensor(float(n), device=parameters[0].device)
+                      for n in {s["step"] for s in states}}
             beta1, beta2 = group["betas"]
             torch._fused_adam_(
                 parameters, [p.grad for p in parameters], [s["exp_avg"] for s in states],
-                [s["exp_avg_sq"] for s in states], [], steps, lr=group["lr"], beta1=beta1,
-                beta2=beta2, weight_decay=0.0, eps=group["eps"], amsgrad=False, maximize=False)
+                [s["exp_avg_sq"] for s in states], [], [counts[s["step"]] for s in states],
+                lr=group["lr"], beta1=beta1, beta2=beta2, weight_decay=0.0, eps=group["eps"],
+                amsgrad=False, maximize=False)
 
-    def _begin(self, parameter: torch.Tensor) -> dict[str, torch.Tensor]:
-        state: dict[str, torch.Tensor] = self.state[parameter]
-        state["step"] = torch.zeros((), device=parameter.device)
+    def _begin(self, parameter: torch.Tensor) -> dict[str, Any]:
+        state: dict[str, Any] = self.state[parameter]
+        state["step"] = 0
         state["exp_avg"] = torch.zeros_like(parameter)
         state["exp_avg_sq"] = torch.zeros_like(parameter)
         return state

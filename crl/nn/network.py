@@ -100,29 +100,31 @@ class Pass:
     def __init__(self, network: Network, x: Tensor, head: int | Tensor) -> None:
         trunk = network.trunk
         self._heads, self._head = cast(Sequence[Dense], network.heads.items), head
-        self._dtype = x.dtype
-        self._precision = torch.bfloat16 if network.bf16 else x.dtype
+        self._bf16 = network.bf16
         self._layers: list[_Layer] = []
         norms = trunk.norm or [None] * len(trunk.dense)
         layers = zip(trunk.dense, norms, strict=True)
         for dense, norm in cast(Iterable[tuple[Dense, nn.LayerNorm | None]], layers):
-            kernel, bias, x = (t.to(self._precision) for t in (dense.kernel, dense.bias, x))
+            kernel: Tensor = dense.kernel
+            bias: Tensor = dense.bias
+            if self._bf16:
+                kernel, bias, x = kernel.bfloat16(), bias.bfloat16(), x.bfloat16()
             moments: tuple[Tensor, ...] = ()
             if norm is None:
                 out = affine(x, kernel, bias, relu=True)
             else:
-                y = affine(x, kernel, bias).to(self._dtype)
+                y = self._wide(affine(x, kernel, bias))
                 out, mean, rstd = torch.native_layer_norm(
                     y, list(norm.normalized_shape), norm.weight, norm.bias, norm.eps)
                 out, moments = out.relu_(), (y, mean, rstd)
             self._layers.append(_Layer(dense, kernel, x, out, norm, moments))
             x = out
-        self._features = x.to(self._dtype)
+        self._features = self._wide(x)
         self.out: Tensor = network.heads(self._features, head)
 
     @property
     def hidden(self) -> list[Tensor]:
-        return [layer.out.to(self._dtype) for layer in self._layers]
+        return [self._wide(layer.out) for layer in self._layers]
 
     @torch.no_grad()
     def to_weights(self, gradient: Tensor, rows: slice = _ALL) -> None:
@@ -132,13 +134,15 @@ class Pass:
     @torch.no_grad()
     def to_inputs(self, gradient: Tensor, rows: slice = _ALL) -> Tensor:
         """The gradient at ``x[rows]`` that a gradient at ``out[rows]`` leads to."""
-        return self._backward(gradient, rows, weights=False, inputs=True).to(self._dtype)
+        return self._wide(self._backward(gradient, rows, weights=False, inputs=True))
 
     def _backward(self, at_out: Tensor, rows: slice, weights: bool, inputs: bool) -> Tensor:
         gradient = self._through_heads(at_out, rows, weights)
         for i in reversed(range(len(self._layers))):
             dense, kernel, x, out, norm, moments = self._layers[i]
-            gradient = torch.ops.aten.threshold_backward(gradient.to(out.dtype), out[rows], 0)
+            if self._bf16 and norm is None:
+                gradient = gradient.bfloat16()
+            gradient = torch.ops.aten.threshold_backward(gradient, out[rows], 0)
             if norm is not None:
                 y, mean, rstd = (t[rows] for t in moments)
                 gradient, scale, shift = torch.ops.aten.native_layer_norm_backward(
@@ -147,13 +151,21 @@ class Pass:
                 if weights:
                     add_gradient(norm.weight, scale)
                     add_gradient(norm.bias, shift)
-            gradient = gradient.to(self._precision)
             if weights:
-                add_gradient(dense.kernel, kernel_gradient(x[rows], gradient).to(self._dtype))
-                add_gradient(dense.bias, gradient.sum(0, dtype=self._dtype))
+                add_gradient(dense.bias, self._wide(gradient).sum(0))
+            if self._bf16:
+                gradient = gradient.bfloat16()
+            if weights:
+                add_gradient(dense.kernel, self._wide(kernel_gradient(x[rows], gradient)))
             if i > 0 or inputs:
                 gradient = input_gradient(gradient, kernel)
+                if norm is not None:
+                    gradient = self._wide(gradient)
         return gradient
+
+    def _wide(self, x: Tensor) -> Tensor:
+        """In float32, what was computed in bfloat16."""
+        return x.float() if self._bf16 else x
 
     def _through_heads(self, at_out: Tensor, rows: slice, weights: bool) -> Tensor:
         features = self._features[rows]

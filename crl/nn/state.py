@@ -44,7 +44,7 @@ def load_parameters(module: nn.Module, tree: Tree) -> None:
 def optimizer_to_tree(optimizer: torch.optim.Optimizer) -> Tree:
     """An optimiser's moments and step counts; settings are the configuration's business."""
     return {
-        str(index): {k: _to_numpy(v) for k, v in moments.items()}
+        str(index): {k: _to_numpy(v) if isinstance(v, Tensor) else v for k, v in moments.items()}
         for index, moments in optimizer.state_dict()["state"].items()
     }
 
@@ -52,7 +52,8 @@ def optimizer_to_tree(optimizer: torch.optim.Optimizer) -> Tree:
 def load_optimizer(optimizer: torch.optim.Optimizer, tree: Tree) -> None:
     """Puts back what :func:`optimizer_to_tree` gave."""
     state = {
-        int(index): {k: torch.from_numpy(np.array(v)).clone() for k, v in moments.items()}
+        int(index): {k: torch.from_numpy(np.array(v)).clone() if isinstance(v, np.ndarray) else v
+                     for k, v in moments.items()}
         for index, moments in tree.items()
     }
     groups = optimizer.state_dict()["param_groups"]
