@@ -26,7 +26,8 @@ ROWS: dict[str, tuple[list[str], list[str]]] = {
         "power-law-rehearsal",
         "packnet", "input-affine", "relevance-masks", "rank-updates", "half-fine-tuning",
         "ema", "elephant",
-        "redo", "continual-backprop", "shrink-and-perturb", "resets")},
+        "redo", "continual-backprop", "shrink-and-perturb")},
+    "resets": (["resets"], ["resets.period=2000"]),  # the default is longer than the stream
     "clnp": (["clnp"], ["agent.layer_norm=false"]),
     "ewc-online": (["ewc"], ["ewc.online=0.9"]),
     "clonex-best-return": (["clonex"], ["agent.explore=best_return"]),
