@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from toy import corners
@@ -46,6 +48,34 @@ def test_a_saved_and_loaded_agent_goes_on_to_the_bit(names, tmp_path):
     assert torch.equal(flat(agent.critics), flat(again.critics))
     for task in stream:
         assert (outputs(agent, task) == outputs(again, task)).all()
+
+
+@pytest.mark.parametrize("name", registry.methods.names())
+def test_a_method_works_on_every_part_of_sac_or_says_what_the_part_lacks(name):
+    fields = {f.name for f in dataclasses.fields(registry.methods.load(name).Config)}
+    if "parts" in fields:
+        choices = [{"parts": ("actor", "critic")}, {"parts": ("critic",)}]
+    elif "part" in fields:
+        choices = [{"part": "critic"}]
+    else:
+        pytest.skip("it is for no part in particular")
+    def critics(*methods) -> torch.Tensor:
+        agent, stream = make_agent(*methods, **AGENT.get(name, {}))
+        for task in stream[:2]:
+            visit(agent, task, 10)
+        return torch.cat([p.flatten() for p in agent.critics.state_dict().values()])
+
+    untouched = critics()
+    for choice in choices:
+        method = crl.make_method(name, seed=5, **{**FAST.get(name, {}), **choice})
+        if "gaussian" in method.needs:
+            with pytest.raises(crl.UserError, match="'critic' gives point predictions"):
+                make_agent(method, **AGENT.get(name, {}))
+            continue
+        learned = critics(method)
+        assert torch.isfinite(learned).all()
+        if name != "ema":  # which changes what is deployed only
+            assert not torch.equal(learned, untouched)  # the control: it reaches the critic
 
 
 @pytest.mark.parametrize("name", registry.methods.names())
