@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import importlib
 import re
 from pathlib import Path
 
@@ -11,7 +13,8 @@ import crl
 from crl.metrics import summarize
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "experiments" / "results" / "quick3"
+EXPERIMENTS = ROOT / "experiments"
+RESULTS = EXPERIMENTS / "results" / "quick3"
 ROW = re.compile(r"^\| (\S+) \| (-?[\d.]+) \[.*?\] \| (-?[\d.]+) \| (-?[\d.]+) \| (\d+) \|$", re.M)
 
 
@@ -35,3 +38,20 @@ def test_results_are_of_one_protocol_and_of_committed_code():
     assert len({info["protocol"] for info in infos}) == 1
     assert infos[0]["protocol"] == crl.make_stream("quick3").protocol
     assert not any(info["commit"].endswith("+dirty") for info in infos)
+
+
+def test_the_table_of_arm4_is_that_of_its_runs(monkeypatch):
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+    table = importlib.import_module("arm4_table").rows()
+    with open(EXPERIMENTS / "results" / "arm4" / "table.csv", newline="") as file:
+        written = {row["method"]: row for row in csv.DictReader(file)}
+    assert set(written) == {row["method"] for row in table}
+    for row in table:
+        for name, value in row.items():
+            if name != "method":
+                assert float(written[row["method"]][name]) == pytest.approx(value, rel=2e-3)
+    # What the table is for: the ranking makes sense.
+    performance = {row["method"]: row["performance"] for row in table}
+    for keeps in ("packnet", "clonex", "ewc"):
+        for forgets in ("finetuning", "a-gem", "redo"):
+            assert performance[keeps] > performance[forgets] + 0.2
