@@ -35,6 +35,7 @@ from crl import seeding
 from crl.agent import Agent
 from crl.checkpoint import Tree
 from crl.methods.parts import Gaussian, Part
+from crl.methods.redo import dormant
 from crl.nn.distributions import gaussian_kl
 from crl.nn.state import exchanged, tensors_to_tree, tree_to_tensors
 from crl.replay import Batch
@@ -152,12 +153,8 @@ def dormant_share(activations: list[Tensor], threshold: float = _DORMANT) -> flo
     Args:
         activations: Of each layer, [B, units].
     """
-    dormant = units = 0
-    for layer in activations:
-        size = layer.abs().mean(0)
-        dormant += int((size <= threshold * size.mean()).sum())
-        units += len(size)
-    return dormant / units
+    silent = sum(len(dormant(layer, threshold)) for layer in activations)
+    return silent / sum(layer.shape[1] for layer in activations)
 
 
 def effective_rank(features: Tensor) -> float:

@@ -8,12 +8,11 @@ that they added to the networks; per task of the stream.
 
 from __future__ import annotations
 
-import csv
 import json
 
 import numpy as np
 from arm4 import ROWS
-from grid import RESULTS
+from grid import RESULTS, write_table
 from rich.table import Table
 
 from crl.envs.arm_tasks import ARM_TASKS
@@ -65,12 +64,7 @@ def _networks(run: Run) -> int:
 def main() -> None:
     """Writes and prints the table."""
     table = rows()
-    with open(RESULTS / "arm4" / "table.csv", "w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for row in table:
-            writer.writerow([row[c] if isinstance(row[c], (str, int)) else f"{row[c]:.4g}"
-                             for c in COLUMNS])
+    write_table(RESULTS / "arm4" / "table.csv", COLUMNS, table)
     shown = Table(box=None)
     for title in ("method", "seeds", "performance", "forgetting", "forward transfer", "CPU s",
                   "kB a task"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -34,6 +35,17 @@ def run_grid(name: str, jobs: Mapping[str, Sequence[str]], processes: int = PROC
         done = pool.map(lambda job: _run(name, job, jobs[job]), waiting)
         for number, message in enumerate(done, 1):
             print(f"{number}/{len(waiting)} {message}", flush=True)
+
+
+def write_table(path: Path, columns: Sequence[str],
+                table: Sequence[Mapping[str, float | str]]) -> None:
+    """Writes rows as CSV, numbers to four digits."""
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        for row in table:
+            writer.writerow([row[c] if isinstance(row[c], (str, int)) else f"{row[c]:.4g}"
+                             for c in columns])
 
 
 def _run(name: str, job: str, arguments: Sequence[str]) -> str:

@@ -10,11 +10,10 @@ there has no such time, and the task counts as solved if most seeds do.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 
 import numpy as np
-from grid import RESULTS
+from grid import RESULTS, write_table
 from rich.table import Table
 from settings import SETTINGS
 
@@ -77,12 +76,7 @@ def _curves(setting: str, task: str) -> list[tuple[np.ndarray, np.ndarray]]:
 def main() -> None:
     """Writes table.csv, and prints a line a setting with the areas of all tasks."""
     table = rows()
-    with open(RESULTS / "settings" / "table.csv", "w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for row in table:
-            writer.writerow([row[c] if isinstance(row[c], (str, int)) else f"{row[c]:.4g}"
-                             for c in COLUMNS])
+    write_table(RESULTS / "settings" / "table.csv", COLUMNS, table)
     _print(table, "area", "area")
     _print(table, "solved_cpu_s", "CPU-seconds until solved")
 

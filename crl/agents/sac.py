@@ -178,10 +178,7 @@ class SAC:
 
     def policy(self, task: Task) -> SACPolicy:
         actor = copy.deepcopy(self.actor).eval()
-        parameters = self.methods.deployed(self.parts["actor"], task)
-        with torch.no_grad():
-            for name, parameter in actor.named_parameters():
-                parameter.copy_(parameters[name])
+        trees.put_parameters(actor, self.methods.deployed(self.parts["actor"], task))
         spec = PolicySpec(task.name, *self._observation_bounds, *self._action_bounds)
         head = self._head_of(task)
         scaling = None if self._scaling is None else self._scaling.of(head)

@@ -24,17 +24,15 @@ class Methods:
 
     items: Sequence[Method] = ()
     _by_name: dict[str, Method] = field(init=False)
+    _keepers_last: list[Method] = field(init=False)
 
     def __post_init__(self) -> None:
         self._by_name = {m.name: m for m in self.items}
+        # In the order given, but those that promise that weights stay have the last word.
+        self._keepers_last = sorted(self.items, key=lambda method: method.keeps_weights)
         if len(self._by_name) < len(self.items):
             raise UserError("each method can be given once; got "
                             + ", ".join(m.name for m in self.items))
-
-    @property
-    def _last_word_to_keepers(self) -> list[Method]:
-        """In the order given, but those that promise that weights stay come last."""
-        return sorted(self.items, key=lambda method: method.keeps_weights)
 
     def attach(self, learner: Learner, stream: TaskStream) -> None:
         """Attaches each; ``UserError`` if two claim the same of one part."""
@@ -66,11 +64,11 @@ class Methods:
         return [loss for loss in extra if loss is not None]
 
     def gradients(self) -> None:
-        for method in self._last_word_to_keepers:
+        for method in self._keepers_last:
             method.gradients()
 
     def updated(self, batch: Batch) -> None:
-        for method in self._last_word_to_keepers:
+        for method in self._keepers_last:
             method.updated(batch)
 
     def evaluated(self, task: Task, success: float) -> None:

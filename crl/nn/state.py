@@ -87,14 +87,15 @@ def copy_parameters(source: nn.Module, target: nn.Module) -> None:
 def exchanged(module: nn.Module, parameters: Mapping[str, Tensor]) -> Iterator[None]:
     """Within it a module has other parameters, by name; those not named stay."""
     own = {name: p.detach().clone() for name, p in module.named_parameters() if name in parameters}
-    _put(module, parameters)
+    put_parameters(module, parameters)
     try:
         yield
     finally:
-        _put(module, own)
+        put_parameters(module, own)
 
 
-def _put(module: nn.Module, parameters: Mapping[str, Tensor]) -> None:
+def put_parameters(module: nn.Module, parameters: Mapping[str, Tensor]) -> None:
+    """Copies tensors into the parameters of these names, in place."""
     with torch.no_grad():
         for name, p in module.named_parameters():
             if name in parameters:
