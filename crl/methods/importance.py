@@ -15,6 +15,7 @@ from crl.config import require
 from crl.methods.anchors import Anchored
 from crl.methods.base import Learner
 from crl.methods.parts import Gaussian, Parameters, Part
+from crl.nn.layers import rows_by_head
 from crl.replay import Batch
 from crl.stream import TaskStream
 
@@ -107,8 +108,7 @@ def mean_over_samples(part: Part, batches: Sequence[Batch],
 
 def _pieces(batch: Batch) -> Iterator[tuple[Tensor, Tensor, int]]:
     """Cuts a batch into pieces of one head each and of a size whose gradients fit in memory."""
-    heads = batch.heads
-    for head in torch.unique(heads).tolist():
-        index = (heads == head).nonzero().squeeze(1)
-        for rows in index.split(_CHUNK):
-            yield batch.obs[rows], batch.action[rows], head
+    for head, rows in rows_by_head(batch.head):
+        pieces = (torch.split(column[rows], _CHUNK) for column in (batch.obs, batch.action))
+        for obs, action in zip(*pieces, strict=True):
+            yield obs, action, head

@@ -13,16 +13,16 @@ from torch import Tensor
 
 from crl.checkpoint import Tree
 from crl.config import require
-from crl.methods.base import Learner, Method
+from crl.methods.base import Learner
+from crl.methods.freezing import Freezing, whole
 from crl.methods.parts import Parameters, Part
 from crl.nn.state import tensors_to_tree, tree_to_tensors
-from crl.replay import Batch
 from crl.stream import Task, TaskStream
 
 FREE = 0
 
 
-class PackNet(Method):
+class PackNet(Freezing):
     """Trains the free weights, keeps the largest of them for the task, frees the rest.
 
     Each shared weight matrix has an owner map: 0 for free, k for the k-th task. After task k, with
@@ -37,7 +37,6 @@ class PackNet(Method):
     paper = "Mallya & Lazebnik 2018"
     needs = ("boundaries", "replay", "heads")
     claims = ("kernels", "policy")
-    keeps_weights = True
 
     @dataclass(frozen=True)
     class Config:
@@ -67,35 +66,17 @@ class PackNet(Method):
         self._heads_done: list[int] = []
         self._finished: dict[str, int] = {}  # task name → number from 1
         self._owner: dict[str, dict[str, Tensor]] = {}
-        self._trainable: dict[str, dict[str, Tensor]] = {}
-        self._anchor: dict[str, dict[str, Tensor]] = {}
         for part in self.parts:
-            kernels = _kernels(part)
             self._owner[part.name] = {
                 n: torch.full(k.shape, FREE, dtype=torch.int16, device=k.device)
-                for n, k in kernels.items()
+                for n, k in _kernels(part).items()
             }
-        self._refresh()
 
     def gradients(self) -> None:
-        for part in self.parts:
-            parameters = part.parameters()
-            for kernel, trainable in self._trainable[part.name].items():
-                grad = parameters[kernel].grad
-                if grad is not None:
-                    grad.mul_(trainable)
-            for fixed in self._fixed(part):
-                parameters[fixed].grad = None  # the optimiser leaves it alone
-            if self.config.clip_norm is not None:
-                torch.nn.utils.clip_grad_norm_(list(parameters.values()), self.config.clip_norm)
-
-    def updated(self, batch: Batch) -> None:
-        # The optimiser's momentum moves weights even where their gradient is zero now.
-        with torch.no_grad():
+        super().gradients()
+        if self.config.clip_norm is not None:
             for part in self.parts:
-                for kernel, parameter in _kernels(part).items():
-                    torch.where(self._trainable[part.name][kernel], parameter,
-                                self._anchor[part.name][kernel], out=parameter.data)
+                torch.nn.utils.clip_grad_norm_(part.module.parameters(), self.config.clip_norm)
 
     def end_task(self, task: Task) -> None:
         number = len(self._finished) + 1
@@ -104,13 +85,13 @@ class PackNet(Method):
             for kernel, parameter in _kernels(part).items():
                 prune(parameter, self._owner[part.name][kernel], number, left / (left + 1))
         if left > 0:
-            self._refresh(number)
+            self._train_weights_of(number)
             self._reset_optimizers()
             self.learner.learn(round(self.config.retrain_share * task.steps))
             self._reset_optimizers()
         self._finished[task.name] = number
         self._heads_done.append(task.head)
-        self._refresh()
+        self._train_weights_of(FREE)
 
     def deployed(self, part: Part, task: Task, parameters: Parameters) -> Parameters:
         number = self._finished.get(task.name)
@@ -127,17 +108,22 @@ class PackNet(Method):
             "finished": self._finished,
             "heads_done": self._heads_done,
             "owner": {name: tensors_to_tree(owner) for name, owner in self._owner.items()},
-            "anchor": {name: tensors_to_tree(anchor) for name, anchor in self._anchor.items()},
         }
 
     def load_state_dict(self, tree: Tree) -> None:
         self._finished = dict(tree["finished"])
         self._heads_done = list(tree["heads_done"])
-        for name in self.config.parts:
-            device = next(iter(self._owner[name].values())).device
+        for name, owner in self._owner.items():
+            device = next(iter(owner.values())).device
             self._owner[name] = tree_to_tensors(tree["owner"][name], device)
-            self._anchor[name] = tree_to_tensors(tree["anchor"][name], device)
-            self._trainable[name] = {n: o == FREE for n, o in self._owner[name].items()}
+        self._train_weights_of(FREE)
+
+    def _train_weights_of(self, owner: int) -> None:
+        """Freezes all weight matrices but the weights of one owner, and what no task trains now."""
+        self._frozen.release()
+        for part in self.parts:
+            masks = {n: o != owner for n, o in self._owner[part.name].items()}
+            self._frozen.freeze(part, {**masks, **whole(part, self._fixed(part))})
 
     def _fixed(self, part: Part) -> set[str]:
         """Parameters that are trained no more, besides the kernels."""
@@ -145,13 +131,6 @@ class PackNet(Method):
             return set()
         old_heads = (n for head in self._heads_done for n in part.heads[head])
         return (set(part.shared) - set(part.kernels)) | set(old_heads)
-
-    def _refresh(self, owner: int = FREE) -> None:
-        """Makes the weights of one owner trainable, and anchors all others where they are."""
-        for part in self.parts:
-            self._trainable[part.name] = {
-                n: o == owner for n, o in self._owner[part.name].items()}
-            self._anchor[part.name] = {n: k.detach().clone() for n, k in _kernels(part).items()}
 
     def _reset_optimizers(self) -> None:
         for part in self.parts:
