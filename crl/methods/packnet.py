@@ -17,6 +17,7 @@ from crl.methods.base import Learner
 from crl.methods.freezing import Freezing, whole
 from crl.methods.parts import Parameters, Part
 from crl.nn.state import tensors_to_tree, tree_to_tensors
+from crl.replay import Batch
 from crl.stream import Task, TaskStream
 
 FREE = 0
@@ -44,8 +45,8 @@ class PackNet(Freezing):
 
         Attributes:
             parts: Which parts to pack.
-            retrain_share: Gradient steps of retraining after pruning, per environment step of the
-                task. Published: 100k for tasks of 1M steps.
+            retrain_share: Gradient steps of retraining after pruning, as a share of the task's.
+                Published: 100k after 1M.
             clip_norm: Clips the gradient of each part to this norm; None: no clipping. Published:
                 2e-5, which Adam, being indifferent to scale, hardly notices.
         """
@@ -65,12 +66,20 @@ class PackNet(Freezing):
         self._total_tasks = len(stream)
         self._heads_done: list[int] = []
         self._finished: dict[str, int] = {}  # task name → number from 1
+        self._steps = 0  # gradient steps of the current task
         self._owner: dict[str, dict[str, Tensor]] = {}
         for part in self.parts:
             self._owner[part.name] = {
                 n: torch.full(k.shape, FREE, dtype=torch.int16, device=k.device)
                 for n, k in _kernels(part).items()
             }
+
+    def begin_task(self, task: Task) -> None:
+        self._steps = 0
+
+    def updated(self, batch: Batch) -> None:
+        super().updated(batch)
+        self._steps += 1
 
     def gradients(self) -> None:
         super().gradients()
@@ -87,7 +96,7 @@ class PackNet(Freezing):
         if left > 0:
             self._train_weights_of(number)
             self._reset_optimizers()
-            self.learner.learn(round(self.config.retrain_share * task.steps))
+            self.learner.learn(round(self.config.retrain_share * self._steps))
             self._reset_optimizers()
         self._finished[task.name] = number
         self._heads_done.append(task.head)
@@ -106,12 +115,14 @@ class PackNet(Freezing):
     def state_dict(self) -> Tree:
         return {
             "finished": self._finished,
+            "steps": self._steps,
             "heads_done": self._heads_done,
             "owner": {name: tensors_to_tree(owner) for name, owner in self._owner.items()},
         }
 
     def load_state_dict(self, tree: Tree) -> None:
         self._finished = dict(tree["finished"])
+        self._steps = tree["steps"]
         self._heads_done = list(tree["heads_done"])
         for name, owner in self._owner.items():
             device = next(iter(owner.values())).device
