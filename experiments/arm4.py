@@ -16,7 +16,8 @@ from crl.envs.arm_tasks import ARM_TASKS
 # Defaults among them, so that the table stays what it is when they change.
 SMALL = ["agent.hidden=[64,64]", "agent.learning_rate=3e-3", "agent.reward_scale=1",
          "agent.start_steps=500", "agent.update_after=500", "agent.n_step=3",
-         "agent.normalize_observations=false", "agent.batch_size=128", "train.eval_episodes=5"]
+         "agent.normalize_observations=false", "agent.batch_size=128", "agent.update_to_data=1",
+         "agent.polyak=0.995", "train.eval_episodes=5"]
 # Row of the table → methods, and settings besides the defaults.
 ROWS: dict[str, tuple[list[str], list[str]]] = {
     "finetuning": ([], []),

@@ -34,6 +34,7 @@ SMALL = [
     "stream.horizon=25", f"stream.steps_per_task={STEPS_PER_TASK}",
     "agent.hidden=[16,16]", "agent.start_steps=40", "agent.update_after=20",
     "agent.batch_size=16", "agent.replay_size=100", "agent.n_step=2",
+    "agent.update_to_data=1",
     "agent.explore=best_return",
     "train.eval_every=50", "train.eval_episodes=1", "train.checkpoint_every=25",
 ]

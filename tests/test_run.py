@@ -182,7 +182,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Any, set[str
     """A run, what a watcher saw of it, and the states that its run.json went through."""
     stream = corners(TASKS, STEPS)
     agent = crl.make_agent("sac", stream, seed=3, hidden=(16,), start_steps=20, update_after=30,
-                           batch_size=8, n_step=2)
+                           update_to_data=1.0, batch_size=8, n_step=2)
     folder = tmp_path_factory.mktemp("runs") / "a" / "b" / "run"
     seen: list[tuple[Any, ...]] = []
     states: set[str] = set()
@@ -206,7 +206,7 @@ def test_training_rows(watched: tuple[Run, Any, Any]) -> None:
     assert rows["episode"].tolist() == list(range(5 * TASKS))
     assert len(set(rows["seed"])) == 5 * TASKS
     # After 30 steps of a task a gradient step each, and PackNet's retraining before the next one.
-    retraining = round(0.1 * STEPS)
+    retraining = round(0.1 * 80)
     ends = rows["grad_step"][rows["env_step"] % STEPS == 0]
     assert ends.tolist() == [80, 160 + retraining, 240 + 2 * retraining]
     assert (np.diff(rows["wall_s"]) >= 0).all()

@@ -14,7 +14,8 @@ import crl
 from crl.methods.base import Method
 from crl.stream import Task, TaskStream
 
-SMALL: dict[str, Any] = {"hidden": (16,), "batch_size": 8, "start_steps": 20, "update_after": 20}
+SMALL: dict[str, Any] = {"hidden": (16,), "batch_size": 8, "start_steps": 20, "update_after": 20,
+                         "update_to_data": 1.0}
 
 
 def train(tmp_path, stream=None, methods=(), seed=0, name="run", **settings) -> crl.Run:

@@ -46,10 +46,10 @@ class SACConfig:
     multi_head: bool = True
     learning_rate: float = 1e-3
     gamma: float = 0.99
-    polyak: float = 0.995
-    batch_size: int = 128
+    polyak: float = 0.98
+    batch_size: int = 256
     replay_size: int = 1_000_000
-    update_to_data: float = 1.0
+    update_to_data: float = 0.25
     n_step: int = 3
     reward_scale: float = 0.1
     start_steps: int = 1_000

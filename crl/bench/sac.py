@@ -137,7 +137,7 @@ def _loop(hidden: tuple[int, ...]) -> Iterator[Row]:
     times: dict[str, list[float]] = {"ours": [], "sb3": [], "ours eval": [], "sb3 eval": []}
     settings: dict[str, Any] = {
         "hidden": hidden, "layer_norm": False, "n_step": 1, "batch_size": BATCH,
-        "start_steps": 200, "update_after": 200}
+        "update_to_data": 1.0, "start_steps": 200, "update_after": 200}
     env = make_stream(_TASK)[0].make()
     for turn in range(_LOOPS):
         stream = make_stream(_TASK, steps_per_task=_LOOP_STEPS)

@@ -30,7 +30,8 @@ def returns(name: str) -> tuple[float, float]:
     """Mean return on the first and on the second task after both."""
     stream = corners(2, STEPS)
     agent = crl.make_agent("sac", stream, hidden=(32, 32), learning_rate=3e-3, batch_size=32,
-                           start_steps=100, update_after=100, layer_norm=name != "clnp")
+                           update_to_data=1.0, polyak=0.995, start_steps=100, update_after=100,
+                           layer_norm=name != "clnp")
     methods = [] if name == "finetuning" else [crl.make_method(name, **SETTINGS.get(name, {}))]
     agent.attach(methods)
     for task in stream:
