@@ -15,7 +15,7 @@ CW10 = (
     "handle-press-side-v3", "push-v3", "shelf-place-v3", "window-close-v3", "peg-unplug-side-v3",
 )
 PUBLISHED_STEPS = 1_000_000
-QUICK3_STEPS = 20_000
+QUICK3_STEPS = 40_000
 
 SEQUENCES: dict[str, tuple[str, ...]] = {
     "quick3": ("handle-press-side-v3", "faucet-close-v3", "window-close-v3"),
