@@ -27,8 +27,8 @@ class Resets(Method):
 
     The published SAC makes a whole new agent, target critics and temperature included. Here these
     are no parts: the temperature stays, and the targets follow the new critics by Polyak averaging
-    alone, so that for some hundred steps (139 to the half, at 0.995) new critics learn from what
-    the old ones had learned.
+    alone, so that for some dozen steps (34 to the half, at 0.98) new critics learn from what the
+    old ones had learned.
     """
 
     name = "resets"
