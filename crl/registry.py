@@ -1,8 +1,8 @@
 """Names that a user types → the objects that they stand for.
 
 Built-in entries are written here as ``"module:object"``, so that listing names imports nothing.
-Other packages add theirs through the entry points ``crl.streams``, ``crl.agents`` and
-``crl.methods``; a built-in name cannot be taken over.
+Other packages add theirs through the entry points ``crl.streams``, ``crl.agents``, ``crl.methods``
+and ``crl.memories``; a built-in name cannot be taken over.
 """
 
 from __future__ import annotations
@@ -20,17 +20,19 @@ class Registry:
     Args:
         kind: What the names stand for, in the singular; used in error messages.
         builtin: Name → ``"module:object"``.
+        plural: Of ``kind``, if not with an s; names the entry points and what ``crl list`` takes.
     """
 
-    def __init__(self, kind: str, builtin: dict[str, str]) -> None:
+    def __init__(self, kind: str, builtin: dict[str, str], plural: str = "") -> None:
         self.kind = kind
+        self.plural = plural or f"{kind}s"
         self._targets = dict(builtin)
         self._plugins_read = False
 
     def _read_plugins(self) -> None:
         if not self._plugins_read:
             self._plugins_read = True
-            for point in entry_points(group=f"crl.{self.kind}s"):
+            for point in entry_points(group=f"crl.{self.plural}"):
                 self._targets.setdefault(point.name, point.value)
 
     def names(self) -> list[str]:
@@ -51,7 +53,7 @@ class Registry:
         """The object that ``name`` stands for; ``UserError`` for a name that does not exist."""
         self._read_plugins()
         if name not in self._targets:
-            raise unknown(self.kind, name, self._targets, f"type 'crl list {self.kind}s'")
+            raise unknown(self.kind, name, self._targets, f"type 'crl list {self.plural}'")
         target = self._targets[name]
         module, _, attribute = target.partition(":")
         try:
@@ -103,4 +105,14 @@ methods = Registry(
         "shrink-and-perturb": "crl.methods.shrink_perturb:ShrinkPerturb",
         "resets": "crl.methods.resets:Resets",
     },
+)
+memories = Registry(
+    "memory",
+    {
+        "gru": "crl.memory.gated:GRU",
+        "lstm": "crl.memory.gated:LSTM",
+        "ffm": "crl.memory.ffm:FFM",
+        "s5": "crl.memory.s5:S5",
+    },
+    plural="memories",
 )

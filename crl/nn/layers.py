@@ -35,8 +35,8 @@ class Dense(nn.Module):
             self.bias.uniform_(-bound, bound, generator=generator)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, in] → [B, out]."""
-        return torch.addmm(self.bias, x, self.kernel)
+        """[..., in] → [..., out]."""
+        return F.linear(x, self.kernel.t(), self.bias)
 
 
 class Trunk(nn.Module):

@@ -1,0 +1,96 @@
+"""The contract of a memory: what makes of a sequence of inputs a sequence of outputs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Memory(nn.Module, ABC):
+    """A sequence core with a state of fixed size.
+
+    A state is one float tensor [B, ``state_size``] whatever the core, so that a replay, a policy
+    and an exported network keep it alike. At the start of an episode it is zero.
+
+    Args:
+        input_size: Width of an input.
+        output_size: Width of an output.
+        state_size: Floats of state.
+    """
+
+    @dataclass(frozen=True)
+    class Config:
+        """Options of the core."""
+
+    def __init__(self, input_size: int, output_size: int, state_size: int) -> None:
+        super().__init__()
+        self.input_size = input_size
+        self.output_size = output_size
+        self.state_size = state_size
+
+    def initial_state(self, batch: int) -> Tensor:
+        """The state before an episode, [B, ``state_size``]."""
+        parameter = next(self.parameters())
+        return torch.zeros(batch, self.state_size, dtype=parameter.dtype, device=parameter.device)
+
+    def step(self, x: Tensor, state: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+        """One step.
+
+        Args:
+            x: [B, in].
+            state: The state before, [B, ``state_size``].
+            first: [B] bool, true where ``x`` is the first of an episode: the state before is
+                ignored there, whatever it holds.
+
+        Returns:
+            The output [B, out] and the next state.
+        """
+        return self.advance(x, begun(state, first))
+
+    @abstractmethod
+    def advance(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """:meth:`step` within an episode."""
+
+    @abstractmethod
+    def scan(self, x: Tensor, state: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+        """All steps of a sequence: what :meth:`step` gives one after another, faster.
+
+        Args:
+            x: [B, L, in].
+            state: The state before the first step, [B, ``state_size``].
+            first: [B, L] bool.
+
+        Returns:
+            The outputs [B, L, out] and the state after the last step.
+        """
+
+
+def begun(state: Tensor, first: Tensor) -> Tensor:
+    """The state, zero where an episode begins; what was there may be anything."""
+    return torch.where(first.unsqueeze(-1), 0, state)
+
+
+def make_memory(name: str, input_size: int, hidden_size: int, generator: torch.Generator,
+                **options: Any) -> Memory:
+    """Makes a registered memory.
+
+    Args:
+        name: Registered name (``crl list memories``).
+        input_size: Width of an input.
+        hidden_size: Width of the output, and of what is inside.
+        generator: Source of the initial weights.
+        **options: Fields of the memory's ``Config``.
+
+    Raises:
+        UserError: Unknown name or option, or a value of the wrong type or out of range.
+    """
+    from crl import config, registry
+
+    cls = registry.memories.load(name)
+    memory: Memory = cls(input_size, hidden_size, config.build(cls.Config, options, "memory"),
+                         generator)
+    return memory

@@ -1,0 +1,74 @@
+"""GRU and LSTM, with episodes that begin anywhere in a sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from crl.memory.base import Memory, begun
+
+
+class GRU(Memory):
+    """Gated recurrent unit (Cho et al. 2014), PyTorch's."""
+
+    def __init__(self, input_size: int, hidden_size: int, config: Memory.Config,
+                 generator: torch.Generator) -> None:
+        super().__init__(input_size, hidden_size, hidden_size)
+        self.cell: Any = _drawn(nn.GRU, input_size, hidden_size, generator)
+
+    def advance(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        state = torch.gru_cell(x, state, *self.cell.all_weights[0])
+        return state, state
+
+    def scan(self, x: Tensor, state: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+        outs = []
+        for steps in _pieces(first):
+            state = begun(state, first[:, steps.start]).unsqueeze(0)
+            out, state = self.cell(x[:, steps], state)
+            state = state.squeeze(0)
+            outs.append(out)
+        return torch.cat(outs, 1), state
+
+
+class LSTM(Memory):
+    """Long short-term memory (Hochreiter & Schmidhuber 1997), PyTorch's. State: hidden, cell."""
+
+    def __init__(self, input_size: int, hidden_size: int, config: Memory.Config,
+                 generator: torch.Generator) -> None:
+        super().__init__(input_size, hidden_size, 2 * hidden_size)
+        self.cell: Any = _drawn(nn.LSTM, input_size, hidden_size, generator)
+
+    def advance(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        hidden, cell = torch.lstm_cell(x, state.chunk(2, -1), *self.cell.all_weights[0])
+        return hidden, torch.cat((hidden, cell), -1)
+
+    def scan(self, x: Tensor, state: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+        outs = []
+        for steps in _pieces(first):
+            hidden, cell = begun(state, first[:, steps.start]).unsqueeze(0).chunk(2, -1)
+            out, both = self.cell(x[:, steps], (hidden.contiguous(), cell.contiguous()))
+            state = torch.cat(both, -1).squeeze(0)
+            outs.append(out)
+        return torch.cat(outs, 1), state
+
+
+def _pieces(first: Tensor) -> Iterator[slice]:
+    """Cuts time where an episode of any row begins: [B, L] → slices."""
+    length = first.shape[1]
+    cuts = [0, *(first[:, 1:].any(0).nonzero().squeeze(1) + 1).tolist(), length]
+    return (slice(a, b) for a, b in pairwise(cuts))
+
+
+def _drawn(kind: type[nn.GRU] | type[nn.LSTM], input_size: int, hidden_size: int,
+           generator: torch.Generator) -> nn.Module:
+    """Its weights uniform(±1/√hidden), PyTorch's default, but from our own generator."""
+    # Made without values: the constructor would draw them from the global generator.
+    cell = kind(input_size, hidden_size, batch_first=True, device="meta").to_empty(device="cpu")
+    with torch.no_grad():
+        for parameter in cell.parameters():
+            parameter.uniform_(-hidden_size**-0.5, hidden_size**-0.5, generator=generator)
+    return cell
