@@ -113,6 +113,10 @@ memories = Registry(
         "lstm": "crl.memory.gated:LSTM",
         "ffm": "crl.memory.ffm:FFM",
         "s5": "crl.memory.s5:S5",
+        "rmc": "crl.memory.rmc:RMC",
+        "hcam": "crl.memory.hcam:HCAM",
+        "gtrxl": "crl.memory.gtrxl:GTrXL",
+        "trmrl": "crl.memory.trmrl:TrMRL",
     },
     plural="memories",
 )

@@ -25,8 +25,10 @@ START: Settings = {
     "hidden": "[128,128]", "layer_norm": "true", "precision": "float32", "batch_size": 128,
     "update_to_data": 1.0, "n_step": 3, "reward_scale": 0.1, "gamma": 0.99, "polyak": 0.995,
     "normalize_observations": "false", "learning_rate": 1e-3, "target_entropy": -1.0,
-    "initial_temperature": 0.1}
+    "initial_temperature": 0.1, "noise_correlation": 0.0}
 QUARTER: Settings = {"update_to_data": 0.25, "batch_size": 256}
+FAST: Settings = {**QUARTER, "polyak": 0.98}
+CORRELATED: Settings = {**FAST, "noise_correlation": 0.8}  # SAC's defaults since
 WIDE: Settings = {"hidden": "[256,256]"}
 
 
@@ -40,14 +42,20 @@ class Grid:
 
 
 GRIDS = {
-    "search": Grid(("push-v3", "peg-unplug-side-v3", "hammer-v3"), 2, {
+    "search": Grid(("push-v3", "peg-unplug-side-v3", "hammer-v3"), 3, {
         "start": (54_000, {}),
         "half": (90_000, {**QUARTER, "update_to_data": 0.5}),
         "quarter": (130_000, QUARTER),
+        "quarter-normalised": (130_000, {**QUARTER, "normalize_observations": "true"}),
+        "quarter-gamma-.97": (130_000, {**QUARTER, "gamma": 0.97}),
+        "fast-targets": (130_000, FAST),
+        "correlated-.8": (130_000, CORRELATED),
+        "correlated-.9": (130_000, {**CORRELATED, "noise_correlation": 0.9}),
     }),
     "ten": Grid(CW10, 1, {
         # SAC as it is usually run on a CPU, with the layer normalisation that critics want.
         "plain": (60_000, {**WIDE, "n_step": 1}),
+        "defaults": (220_000, CORRELATED),
     }),
     "bf16": Grid(("window-close-v3", "handle-press-side-v3"), 2, {
         "float32": (40_000, WIDE),
@@ -58,9 +66,9 @@ EVALUATIONS = 12
 
 
 def jobs(grid: Grid) -> dict[str, list[str]]:
-    """Of each run, the arguments of `crl train`; seed by seed, so that there is soon a table."""
+    """Of each run, the arguments of `crl train`; task by task, so that there is soon a table."""
     return {f"{name}-{task}-{seed}": _arguments(task, seed, *grid.settings[name])
-            for seed in range(grid.seeds) for name in grid.settings for task in grid.tasks}
+            for seed in range(grid.seeds) for task in grid.tasks for name in grid.settings}
 
 
 def _arguments(task: str, seed: int, steps: int, settings: Settings) -> list[str]:

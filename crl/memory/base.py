@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -55,7 +57,6 @@ class Memory(nn.Module, ABC):
     def advance(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """:meth:`step` within an episode."""
 
-    @abstractmethod
     def scan(self, x: Tensor, state: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
         """All steps of a sequence: what :meth:`step` gives one after another, faster.
 
@@ -67,6 +68,30 @@ class Memory(nn.Module, ABC):
         Returns:
             The outputs [B, L, out] and the state after the last step.
         """
+        outs = []
+        for steps in _segments(first):
+            out, state = self.segment(x[:, steps], begun(state, first[:, steps.start]))
+            outs.append(out)
+        return torch.cat(outs, 1), state
+
+    def segment(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """:meth:`scan` of at most 64 steps within an episode."""
+        outs = []
+        for x_t in x.unbind(1):
+            out, state = self.advance(x_t, state)
+            outs.append(out)
+        return torch.stack(outs, 1), state
+
+
+_LONGEST = 64
+
+
+def _segments(first: Tensor) -> Iterator[slice]:
+    """Cuts time [B, L] where an episode of any row begins, and what is left into equal lengths."""
+    cuts = [0, *(first[:, 1:].any(0).nonzero().squeeze(1) + 1).tolist(), first.shape[1]]
+    for begin, end in pairwise(cuts):
+        for start in range(begin, end, _LONGEST):
+            yield slice(start, min(start + _LONGEST, end))
 
 
 def begun(state: Tensor, first: Tensor) -> Tensor:

@@ -1,15 +1,13 @@
-"""GRU and LSTM, with episodes that begin anywhere in a sequence."""
+"""GRU and LSTM."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from crl.memory.base import Memory, begun
+from crl.memory.base import Memory
 
 
 class GRU(Memory):
@@ -24,14 +22,9 @@ class GRU(Memory):
         state = torch.gru_cell(x, state, *self.cell.all_weights[0])
         return state, state
 
-    def scan(self, x: Tensor, state: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
-        outs = []
-        for steps in _pieces(first):
-            state = begun(state, first[:, steps.start]).unsqueeze(0)
-            out, state = self.cell(x[:, steps], state)
-            state = state.squeeze(0)
-            outs.append(out)
-        return torch.cat(outs, 1), state
+    def segment(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        out, state = self.cell(x, state.unsqueeze(0))
+        return out, state.squeeze(0)
 
 
 class LSTM(Memory):
@@ -46,21 +39,10 @@ class LSTM(Memory):
         hidden, cell = torch.lstm_cell(x, state.chunk(2, -1), *self.cell.all_weights[0])
         return hidden, torch.cat((hidden, cell), -1)
 
-    def scan(self, x: Tensor, state: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
-        outs = []
-        for steps in _pieces(first):
-            hidden, cell = begun(state, first[:, steps.start]).unsqueeze(0).chunk(2, -1)
-            out, both = self.cell(x[:, steps], (hidden.contiguous(), cell.contiguous()))
-            state = torch.cat(both, -1).squeeze(0)
-            outs.append(out)
-        return torch.cat(outs, 1), state
-
-
-def _pieces(first: Tensor) -> Iterator[slice]:
-    """Cuts time where an episode of any row begins: [B, L] → slices."""
-    length = first.shape[1]
-    cuts = [0, *(first[:, 1:].any(0).nonzero().squeeze(1) + 1).tolist(), length]
-    return (slice(a, b) for a, b in pairwise(cuts))
+    def segment(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        hidden, cell = state.unsqueeze(0).chunk(2, -1)
+        out, last = self.cell(x, (hidden.contiguous(), cell.contiguous()))
+        return out, torch.cat(last, -1).squeeze(0)
 
 
 def _drawn(kind: type[nn.GRU] | type[nn.LSTM], input_size: int, hidden_size: int,

@@ -11,7 +11,8 @@ from crl.memory import Memory, make_memory
 from crl.registry import memories
 
 SIZE_IN, HIDDEN, BATCH = 5, 8, 3
-SMALL = {"s5": {"modes": 8, "blocks": 2}, "ffm": {"traces": 4, "frequencies": 3}}
+SMALL = {"s5": {"modes": 8, "blocks": 2}, "ffm": {"traces": 4, "frequencies": 3},
+         "rmc": {"width": 8}, "gtrxl": {"window": 6}, "hcam": {"chunks": 3, "chunk": 5}}
 LENGTHS = [1, 2, 17, 64, 1000]
 
 
@@ -98,7 +99,7 @@ def test_nothing_crosses_the_start_of_an_episode_not_even_what_is_not_a_number(n
 def test_an_episode_depends_on_what_came_before_within_it(name):
     """The control of the test above: without the flag, the past is seen."""
     memory = make(name)
-    x, first = sequence(12, resets=0)
+    x, first = sequence(4, resets=0)
     other = x.clone()
     other[:, 0] += 1
     state = memory.initial_state(BATCH)
