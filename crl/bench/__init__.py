@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable
 from crl.bench.env import bench_env
 from crl.bench.rows import Row
 from crl.bench.sac import bench_sac
+from crl.bench.scan import bench_scan
 
-BENCHES: dict[str, Callable[[], Iterable[Row]]] = {"env": bench_env, "sac": bench_sac}
+BENCHES: dict[str, Callable[[], Iterable[Row]]] = {
+    "env": bench_env, "sac": bench_sac, "scan": bench_scan}
 """Benchmarks by name."""

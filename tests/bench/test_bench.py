@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from crl import bench
-from crl.bench import env, sac
+from crl.bench import env, sac, scan
 from crl.bench.rows import take_turns
 from crl.envs.continual_world import CW10
+from crl.nn.scan import linear_scan
 
 
 def test_env(monkeypatch):
@@ -77,3 +78,20 @@ def test_the_floor_is_the_products_of_an_update():
     forward = 2 * actor + 2 * critic + 2 * 2 * critic
     backward = (actor + 256 * 256) + 2 * (critic + 256 * 256) + 2 * critic
     assert counter.total == 128 * (forward + backward)
+
+
+def test_scan(monkeypatch):
+    monkeypatch.setattr(scan, "_SHAPES", ((2, 20, 3),))
+    rows = list(bench.BENCHES["scan"]())
+    assert [(row["case"], list(row["peers"])) for row in rows] == [
+        ("linear scan 2x20x3", ["autograd loop"]), ("S5 layer 128 wide, 2x20", ["nn.GRU"])]
+    for row in rows:
+        assert row["ours/peer"] == row["ours"] / next(iter(row["peers"].values()))
+    assert rows[0]["ours/floor"] == rows[0]["ours"] / rows[0]["floor"]
+
+
+def test_the_loop_beside_the_scan_computes_the_same():
+    generator = torch.Generator().manual_seed(0)
+    a, initial = (torch.randn(*shape, generator=generator) for shape in ((3,), (2, 3)))
+    b, first = torch.randn(2, 20, 3, generator=generator), torch.rand(2, 20) < 0.2
+    assert torch.allclose(scan._loop(a, b, initial, first), linear_scan(a, b, initial, first))
