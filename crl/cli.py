@@ -108,8 +108,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("name", nargs="?", help="which benchmark; default: all")
     sub.add_argument("--json", action="store_true", help="one JSON object a line")
 
-    sub = command("list", _list, "List streams, agents, methods or tasks.")
-    sub.add_argument("kind", choices=("streams", "agents", "methods", "tasks"))
+    sub = command("list", _list, "List streams, agents, methods, memories or tasks.")
+    sub.add_argument("kind", choices=("streams", "agents", "methods", "memories", "tasks"))
     return parser
 
 

@@ -20,10 +20,11 @@ from crl.progress import share
 
 
 def names_table(kind: str) -> Table:
-    """What ``crl list`` prints: ``"streams"``, ``"agents"``, ``"methods"`` or ``"tasks"``."""
+    """What ``crl list`` prints: ``"streams"``, ``"agents"``, ``"methods"``, ``"memories"`` or
+    ``"tasks"``."""
     table = _table()
     columns, rows = {"streams": _streams, "agents": _agents, "methods": _methods,
-                     "tasks": _tasks}[kind]()
+                     "memories": _memories, "tasks": _tasks}[kind]()
     for column in columns:
         table.add_column(column)
     for row in rows:
@@ -115,6 +116,19 @@ def _methods() -> Rows:
         what = _first_line(sys.modules[method.__module__]) or _first_line(method)
         rows.append((name, what, method.paper, ", ".join(method.needs) or "–"))
     return ("method", "what it does", "paper", "needs"), rows
+
+
+def _memories() -> Rows:
+    import torch
+
+    from crl.memory import make_memory
+
+    rows: list[tuple[str, ...]] = []
+    for name in registry.memories.names():
+        memory = make_memory(name, 64, 64, torch.Generator())
+        parameters = sum(p.numel() for p in memory.parameters())
+        rows.append((name, _first_line(memory), f"{parameters:,}", f"{4 * memory.state_size:,}"))
+    return ("memory", "what it is", "parameters 64 wide", "bytes of state"), rows
 
 
 def _tasks() -> Rows:

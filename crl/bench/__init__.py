@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from crl.bench.env import bench_env
+from crl.bench.memory import bench_memory
 from crl.bench.rows import Row
 from crl.bench.sac import bench_sac
 from crl.bench.scan import bench_scan
 
 BENCHES: dict[str, Callable[[], Iterable[Row]]] = {
-    "env": bench_env, "sac": bench_sac, "scan": bench_scan}
+    "env": bench_env, "sac": bench_sac, "scan": bench_scan,
+    "memory": bench_memory}
 """Benchmarks by name."""

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from crl import bench
-from crl.bench import env, sac, scan
+from crl.bench import env, memory, sac, scan
 from crl.bench.rows import take_turns
 from crl.envs.continual_world import CW10
 from crl.nn.scan import linear_scan
+from crl.registry import memories
 
 
 def test_env(monkeypatch):
@@ -95,3 +96,12 @@ def test_the_loop_beside_the_scan_computes_the_same():
     a, initial = (torch.randn(*shape, generator=generator) for shape in ((3,), (2, 3)))
     b, first = torch.randn(2, 20, 3, generator=generator), torch.rand(2, 20) < 0.2
     assert torch.allclose(scan._loop(a, b, initial, first), linear_scan(a, b, initial, first))
+
+
+def test_memory(monkeypatch):
+    monkeypatch.setattr(memory, "_TURNS", 1)
+    monkeypatch.setattr(memory, "_LENGTH", 4)
+    rows = list(bench.BENCHES["memory"]())
+    assert [row["case"] for row in rows] == [
+        f"{name} {what}" for name in memories.names() for what in ("step", "training pass")]
+    assert all(row["ours"] > 0 for row in rows)
