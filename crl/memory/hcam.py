@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from crl.config import require
 from crl.memory.base import Memory
-from crl.nn.attention import attend, sinusoids
+from crl.nn.attention import attend, join_heads, sinusoids, split_heads
 from crl.nn.layers import Dense
 
 
@@ -54,8 +54,8 @@ class HCAM(Memory):
         self._config = config
         self.enter = Dense(input_size, hidden_size, generator)
         self.norms = nn.ModuleList(nn.LayerNorm(hidden_size) for _ in range(3))
-        self.local = Attention(hidden_size, config.heads, generator)
-        self.within = Attention(hidden_size, config.heads, generator)
+        self.local = Attention(hidden_size, generator)
+        self.within = Attention(hidden_size, generator)
         self.look = Dense(hidden_size, hidden_size, generator)
         self.label = Dense(hidden_size, hidden_size, generator)
         self.wide = Dense(hidden_size, 4 * hidden_size, generator)
@@ -73,19 +73,18 @@ class HCAM(Memory):
         h = self.enter(x)
 
         # The chunks that are kept, the one being filled, and behind what it has, the new steps.
-        steps = torch.arange(length, device=x.device)
-        at = kept * size + count % size + steps  # [B, L]
+        at = kept * size + count % size + torch.arange(length, device=x.device)  # [B, L]
         room = -(-length // size) * size
         line = F.pad(state[:, :-1].view(batch, -1, width), (0, 0, 0, room))
-        line = line.scatter(1, at.unsqueeze(-1).expand(-1, -1, width), h)
-        chunks = line.view(batch, -1, size, width)
+        line = line.scatter(1, at.unsqueeze(-1).expand(-1, -1, width), h)  # [B, T, W]
 
-        number = torch.arange(chunks.shape[1], device=x.device)
-        now = (at // size).unsqueeze(-1)  # the chunk of each step
+        place = torch.arange(line.shape[1], device=x.device)
+        number, own = place[::size] // size, (at // size).unsqueeze(-1)
         full = (count // size).clamp(max=kept).unsqueeze(-1)
-        there = (number < now) & (number >= now - kept) & (number >= kept - full)  # [B, L, N]
-        h = h + self._locally(h, chunks, now.squeeze(-1), at)
-        h = h + self._hierarchically(h, chunks, there)
+        there = (number < own) & (number >= own - kept) & (number >= kept - full)  # [B, L, N]
+        in_own = (place // size == own) & (place <= at.unsqueeze(-1))  # [B, L, T]
+        h = h + self._locally(h, line, in_own)
+        h = h + self._hierarchically(h, line, there)
         h = h + self.narrow(F.relu(self.wide(self.norms[2](h))))
 
         after = count + length
@@ -94,46 +93,52 @@ class HCAM(Memory):
         line = F.pad(line, (0, 0, 0, size)).gather(1, index.unsqueeze(-1).expand(-1, -1, width))
         return h, torch.cat((line.flatten(1), after.to(state.dtype)), 1)
 
-    def _locally(self, h: Tensor, chunks: Tensor, now: Tensor, at: Tensor) -> Tensor:
+    def _locally(self, h: Tensor, line: Tensor, in_own: Tensor) -> Tensor:
         """Attention to the steps so far of the chunk that a step is in."""
-        own = _pick(chunks, now.unsqueeze(-1)).squeeze(2)  # [B, L, size, W]
-        place = torch.arange(chunks.shape[2], device=h.device)
-        so_far = (place <= (at % chunks.shape[2]).unsqueeze(-1))[:, :, None, None]
-        memory = self.norms[0](own) + cast(Tensor, self.places)
-        found: Tensor = self.local(self.norms[0](h).unsqueeze(2), memory, so_far)
-        return found.squeeze(2)
+        query, key, value = self.local(self.norms[0](h), self._placed(self.norms[0](line)))
+        found = attend(query, key, value, self._config.heads, in_own.unsqueeze(1))
+        return cast(Tensor, self.local.out(found))
 
-    def _hierarchically(self, h: Tensor, chunks: Tensor, there: Tensor) -> Tensor:
-        """Attention within the best of the full chunks; 0 where there is none."""
-        query = self.norms[1](h)
+    def _hierarchically(self, h: Tensor, line: Tensor, there: Tensor) -> Tensor:
+        """Attention within the best of the full chunks; 0 where there is none.
+
+        All chunks are looked into and most are given no weight: there are few, and picking the best
+        for every step would copy them.
+        """
+        width = h.shape[-1]
+        chunks = line.view(len(h), -1, self._config.chunk, width)
+        seen = self.norms[1](h)
         labels = self.label(chunks.mean(2).detach())
-        fit = self.look(query) @ labels.transpose(1, 2) / h.shape[-1] ** 0.5
+        fit = self.look(seen) @ labels.transpose(1, 2) / width**0.5
         fit = fit.masked_fill(~there, torch.finfo(fit.dtype).min)
-        fit, best = fit.topk(self._config.best, -1)  # [B, L, best]
-        weight: Tensor = fit.softmax(-1) * there.gather(-1, best)
-        memory = self.norms[1](_pick(chunks, best)) + cast(Tensor, self.places)
-        all_of_it = torch.ones(1, 1, dtype=torch.bool, device=h.device)
-        found: Tensor = self.within(query[:, :, None, None], memory, all_of_it)
-        return (weight.unsqueeze(-1) * found.squeeze(3)).sum(2)
+        best_fit, best = fit.topk(self._config.best, -1)  # [B, L, best]
+        weight = best_fit.softmax(-1) * there.gather(-1, best)
+        weight = torch.zeros_like(fit).scatter(-1, best, weight)  # [B, L, N]
+
+        query, key, value = (split_heads(t, self._config.heads) for t in self.within(
+            seen, self._placed(self.norms[1](line))))
+        score = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
+        score = score.view(*score.shape[:3], -1, self._config.chunk).softmax(-1)
+        share = (score * weight[:, None, :, :, None]).flatten(-2)
+        found: Tensor = self.within.out(join_heads(share @ value))
+        return found * there.any(-1, keepdim=True)
+
+    def _placed(self, line: Tensor) -> Tensor:
+        """Each step with its place in its chunk."""
+        places = cast(Tensor, self.places)
+        return line + places.repeat(line.shape[1] // len(places), 1)
 
 
 class Attention(nn.Module):
-    """Projections, attention with several heads, and one more projection."""
+    """The projections of an attention: into queries, keys and values, and out again."""
 
-    def __init__(self, width: int, heads: int, generator: torch.Generator) -> None:
+    def __init__(self, width: int, generator: torch.Generator) -> None:
         super().__init__()
-        self._heads = heads
         self.query = Dense(width, width, generator)
         self.key_value = Dense(width, 2 * width, generator)
         self.out = Dense(width, width, generator)
 
-    def forward(self, x: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
-        """[..., Q, W], [..., K, W] and a mask [..., 1, Q, K] → [..., Q, W]."""
+    def forward(self, x: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[B, L, W], [B, T, W] → queries of the one, keys and values of the other."""
         key, value = self.key_value(memory).chunk(2, -1)
-        return cast(Tensor, self.out(attend(self.query(x), key, value, self._heads, mask)))
-
-
-def _pick(chunks: Tensor, which: Tensor) -> Tensor:
-    """[B, N, S, W] and [B, L, k] → [B, L, k, S, W]."""
-    rows = torch.arange(len(chunks), device=chunks.device)[:, None, None]
-    return chunks[rows, which]
+        return self.query(x), key, value
