@@ -9,7 +9,6 @@ together, so that a method sees one consistent gradient of all parts.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import cast
@@ -101,7 +100,6 @@ class SAC:
         self._updates_due = 0.0
         self._tasks_begun = 0
         self._last_action = np.zeros(act, np.float32)
-        self._last_noise = torch.zeros(act, device=self.device)
         self._tried: list[float] = []  # best_return: the return of each earlier head's episode
         self._known_heads: list[int] = []
 
@@ -132,14 +130,15 @@ class SAC:
     def act(self, obs: FloatArray, first: BoolArray) -> FloatArray:
         exploring = self._task_steps < self.config.start_steps
         head = self._exploring_head(bool(first[0])) if exploring else self.head
-        noise = self._exploration_noise(first)
         if head is None:
-            # Φ of a standard normal draw is uniform.
-            action: FloatArray = torch.erf(noise / math.sqrt(2)).cpu().numpy()
+            shape = (len(obs), len(self._last_action))
+            action: FloatArray = self._rng.uniform(-1, 1, shape).astype(np.float32)
         else:
             with torch.inference_mode():
                 scaled = self._scale(trees.to_tensor(obs).to(self.device), head)
-                action = TanhGaussian(self.actor(scaled, head), noise).action.cpu().numpy()
+                out = self.actor(scaled, head)
+                noise = self._noise(len(obs))
+                action = TanhGaussian(out, noise).action.cpu().numpy()
         self._last_action = action[0]
         return scale_action(action, self._action_bounds)
 
@@ -334,15 +333,6 @@ class SAC:
             return torch.stack(list(self.log_temperatures))[head]
         log_temperature: Tensor = self.log_temperatures[head]
         return log_temperature
-
-    def _exploration_noise(self, first: BoolArray) -> Tensor:
-        """Standard normal draws [N, act] that are correlated from step to step of an episode."""
-        fresh = self._noise(len(first))
-        keep = self.config.noise_correlation
-        going_on = keep * self._last_noise + math.sqrt(1 - keep**2) * fresh
-        begins = torch.from_numpy(first).to(self.device).unsqueeze(-1)
-        self._last_noise = torch.where(begins, fresh, going_on)
-        return self._last_noise
 
     def _noise(self, rows: int) -> Tensor:
         shape = (rows, len(self._last_action))

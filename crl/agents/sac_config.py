@@ -33,9 +33,6 @@ class SACConfig:
         explore: How the first ``start_steps`` of a task act: ``"uniform"`` at random; with the
             ``"current"`` task's head; with the ``"previous"`` task's; or ``"best_return"``: every
             earlier head for one episode, then the best (ClonEx-SAC, Wołczyk et al. 2022).
-        noise_correlation: Of exploration noise from one step of an episode to the next, from 0 up
-            to below 1. At each step the distribution of an action is what it would be without; over
-            steps the robot gets farther (Lillicrap et al. 2016; Eberhard et al. 2023).
         initial_temperature: α at a task's first step.
         target_entropy: Per action dimension; the temperature is learned to hold it.
         reset: What begins anew at each task: ``"replay"``, ``"optimizer"`` (moments to zero),
@@ -58,7 +55,6 @@ class SACConfig:
     start_steps: int = 1_000
     update_after: int = 1_000
     explore: Literal["uniform", "current", "previous", "best_return"] = "uniform"
-    noise_correlation: float = 0.8
     initial_temperature: float = 0.1
     target_entropy: float = -1.0
     reset: tuple[str, ...] = ("replay", "optimizer")
@@ -71,8 +67,6 @@ class SACConfig:
         for name in ("gamma", "polyak"):
             require(0 <= getattr(self, name) <= 1,
                     f"{name} must be between 0 and 1, got {getattr(self, name)}")
-        require(0 <= self.noise_correlation < 1,
-                f"noise_correlation must be from 0 up to below 1, got {self.noise_correlation}")
         for name in ("start_steps", "update_after"):
             require(getattr(self, name) >= 0,
                     f"{name} must not be negative, got {getattr(self, name)}")

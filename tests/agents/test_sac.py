@@ -249,32 +249,6 @@ def test_first_task_explores_uniformly_where_there_is_no_earlier_head():
         assert exploring_heads(make(explore=mode), corners()[0], [1.0]) == [None]
 
 
-@pytest.mark.parametrize("correlation", [0.0, 0.8])
-@pytest.mark.parametrize("uniform", [True, False])
-def test_exploration_is_correlated_within_episodes_and_as_ever_at_each_step(correlation, uniform):
-    length, episodes, high = 50, 200, 0.2
-    agent, stream = make(noise_correlation=correlation,
-                         start_steps=10**6 if uniform else 0), corners()
-    agent.begin_task(stream[0])
-    firsts = np.arange(length * episodes) % length == 0
-    obs = np.zeros((1, 3), np.float32)
-    actions = np.array([agent.act(obs, np.array([first]))[0] / high for first in firsts])
-    if uniform:
-        draws = torch.erfinv(torch.from_numpy(actions.astype(np.float64))).numpy() * 2**0.5
-    else:
-        mean, std = (t.detach().numpy() for t in agent.parts["actor"].outputs(
-            random_batch(np.random.default_rng(0), 1)._replace(obs=torch.zeros(1, 3))))
-        draws = (np.arctanh(actions.astype(np.float64)) - mean) / std
-    draws = draws.reshape(episodes, length, 2)
-    assert draws.mean() == pytest.approx(0, abs=0.05)
-    assert draws.std() == pytest.approx(1, abs=0.04)
-    for lag in (1, 2, 5):
-        together = (draws[:, lag:] * draws[:, :-lag]).mean()
-        assert together == pytest.approx(correlation**lag, abs=0.05)
-    assert (draws[1:, 0] * draws[:-1, -1]).mean() == pytest.approx(0, abs=0.15)
-    assert np.mean(np.abs(draws) < 0.6745) == pytest.approx(0.5, abs=0.03)  # normal: its quartiles
-
-
 # ---- policies ----
 
 
@@ -316,7 +290,7 @@ def test_learns_on_cuda():
 
 def test_config_is_checked():
     for bad in ({"hidden": ()}, {"gamma": 1.5}, {"learning_rate": 0.0}, {"reset": ("heads",)},
-                {"start_steps": -1}, {"noise_correlation": 1.0}):
+                {"start_steps": -1}):
         with pytest.raises(crl.UserError):
             SACConfig(**bad)
 
