@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crl.config import require
-from crl.memory.base import Memory
+from crl.memory.attentive import AttentiveMemory
 from crl.nn.attention import attend, sinusoids, split_heads
 from crl.nn.layers import Dense
 
 
-class GTrXL(Memory):
+class GTrXL(AttentiveMemory):
     """Gated Transformer-XL (Parisotto et al. 2020).
 
     Every layer sees its own inputs of the last ``window`` steps of the episode, so that L layers
@@ -43,18 +43,11 @@ class GTrXL(Memory):
 
     def __init__(self, input_size: int, hidden_size: int, config: Config,
                  generator: torch.Generator) -> None:
-        require(hidden_size % config.heads == 0,
-                f"a hidden size of {hidden_size} is no multiple of {config.heads} heads")
-        super().__init__(input_size, hidden_size,
-                         config.layers * config.window * hidden_size + 1)
+        super().__init__(input_size, hidden_size, config.layers * config.window, config.heads,
+                         generator)
         self._window = config.window
-        self.enter = Dense(input_size, hidden_size, generator)
         self.layers = nn.ModuleList(GTrXLLayer(hidden_size, config, generator)
                                     for _ in range(config.layers))
-
-    def advance(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        out, state = self.segment(x.unsqueeze(1), state)
-        return out.squeeze(1), state
 
     def segment(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         batch, length, _ = x.shape

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crl.config import require
-from crl.memory.base import Memory
+from crl.memory.attentive import AttentiveMemory
 from crl.nn.attention import attend, join_heads, sinusoids, split_heads
 from crl.nn.layers import Dense
 
 
-class HCAM(Memory):
+class HCAM(AttentiveMemory):
     """Hierarchical chunk attention (Lampinen et al. 2021).
 
     The past of an episode is kept in chunks. A step is compared with the mean of each (no gradient
@@ -47,12 +47,9 @@ class HCAM(Memory):
 
     def __init__(self, input_size: int, hidden_size: int, config: Config,
                  generator: torch.Generator) -> None:
-        require(hidden_size % config.heads == 0,
-                f"a hidden size of {hidden_size} is no multiple of {config.heads} heads")
-        size = (config.chunks + 1) * config.chunk * hidden_size + 1
-        super().__init__(input_size, hidden_size, size)
+        super().__init__(input_size, hidden_size, (config.chunks + 1) * config.chunk,
+                         config.heads, generator)
         self._config = config
-        self.enter = Dense(input_size, hidden_size, generator)
         self.norms = nn.ModuleList(nn.LayerNorm(hidden_size) for _ in range(3))
         self.local = Attention(hidden_size, generator)
         self.within = Attention(hidden_size, generator)
@@ -61,10 +58,6 @@ class HCAM(Memory):
         self.wide = Dense(hidden_size, 4 * hidden_size, generator)
         self.narrow = Dense(4 * hidden_size, hidden_size, generator)
         self.register_buffer("places", sinusoids(config.chunk, hidden_size), persistent=False)
-
-    def advance(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        out, state = self.segment(x.unsqueeze(1), state)
-        return out.squeeze(1), state
 
     def segment(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         batch, length, _ = x.shape

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crl.config import require
-from crl.memory.base import Memory
+from crl.memory.attentive import AttentiveMemory
 from crl.nn.attention import attend, sinusoids
 from crl.nn.layers import Dense
 
 
-class TrMRL(Memory):
+class TrMRL(AttentiveMemory):
     """The working memory of TrMRL (Melo 2022): a transformer over the last few embeddings.
 
     No normalisation; T-Fixup (Huang et al. 2020) scales the initial weights instead. To remember
@@ -44,18 +44,11 @@ class TrMRL(Memory):
 
     def __init__(self, input_size: int, hidden_size: int, config: Config,
                  generator: torch.Generator) -> None:
-        require(hidden_size % config.heads == 0,
-                f"a hidden size of {hidden_size} is no multiple of {config.heads} heads")
-        super().__init__(input_size, hidden_size, (config.window - 1) * hidden_size + 1)
+        super().__init__(input_size, hidden_size, config.window - 1, config.heads, generator)
         self._window = config.window
-        self.enter = Dense(input_size, hidden_size, generator)
         self.layers = nn.ModuleList(WindowLayer(hidden_size, config, generator)
                                     for _ in range(config.layers))
         self.register_buffer("positions", sinusoids(config.window, hidden_size), persistent=False)
-
-    def advance(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        out, state = self.segment(x.unsqueeze(1), state)
-        return out.squeeze(1), state
 
     def segment(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         batch, length, _ = x.shape
