@@ -91,7 +91,7 @@ def _of_most(times: list[float]) -> float:
 
 
 def main() -> None:
-    """Writes the tables, and prints three columns of each, a line a setting."""
+    """Writes the tables, and prints four columns of each, a line a setting."""
     for name, grid in GRIDS.items():
         table = rows(grid, FOLDER / name)
         if table:

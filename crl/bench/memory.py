@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from crl import registry
-from crl.bench.rows import Row, row, take_turns
+from crl.bench.rows import Row, differentiate, one_thread, row, take_turns
 from crl.memory import make_memory
 
 WIDTH = 64
@@ -24,13 +24,9 @@ def bench_memory() -> Iterator[Row]:
     forward and backward over 16 sequences of 64 steps, a hundredth of which begin an episode; the
     GRU's is ``nn.GRU``, which cannot begin an episode inside a sequence and does not.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         for name in registry.memories.names():
             yield from _rows(name)
-    finally:
-        torch.set_num_threads(before)
 
 
 def _rows(name: str) -> Iterator[Row]:
@@ -49,14 +45,11 @@ def _rows(name: str) -> Iterator[Row]:
                 call()
         return run
 
-    def both_ways(module: nn.Module, out: Tensor) -> None:
-        torch.autograd.grad(out.sum(), list(module.parameters()), allow_unused=True)
-
     ours, theirs = take_turns(
         without_gradients(lambda: memory.step(one, state, begins)),
         without_gradients(lambda: cell(one, hidden)), turns=_TURNS, calls=50)
     yield row("memory", f"{name} step", "s/step", ours, ("nn.GRUCell", theirs))
     ours, theirs = take_turns(
-        lambda: both_ways(memory, memory.scan(x, states, first)[0]),
-        lambda: both_ways(gru, gru(x)[0]), turns=_TURNS, calls=2)
+        lambda: differentiate(memory, memory.scan(x, states, first)[0]),
+        lambda: differentiate(gru, gru(x)[0]), turns=_TURNS, calls=2)
     yield row("memory", f"{name} training pass", "s", ours, ("nn.GRU", theirs))

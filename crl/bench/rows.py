@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from statistics import median
 from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 Row = dict[str, Any]
 
@@ -41,3 +45,19 @@ def take_turns(*competitors: Callable[[], object], turns: int, calls: int) -> li
             if turn > 0:
                 of_this.append((time.perf_counter() - start) / calls)
     return [median(s) for s in seconds]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Within it torch computes on one thread; behind it on as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def differentiate(module: nn.Module, out: Tensor) -> None:
+    """The backward pass from a module's output to its parameters."""
+    torch.autograd.grad(out.sum(), list(module.parameters()), allow_unused=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from crl.bench.rows import Row, row, take_turns
+from crl.bench.rows import Row, differentiate, one_thread, row, take_turns
 from crl.memory import make_memory
 from crl.nn.scan import linear_scan
 
@@ -24,15 +24,11 @@ def bench_scan() -> Iterator[Row]:
     copy: forward reads b and writes x, backward reads x and what comes from it and writes what goes
     to b. The S5 layer has as many floats of state as the GRU.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         for shape in _SHAPES:
             yield _scan(*shape)
         for batch, length, _ in _SHAPES:
             yield _layer(batch, length)
-    finally:
-        torch.set_num_threads(before)
 
 
 def _scan(batch: int, length: int, modes: int) -> Row:
@@ -70,10 +66,7 @@ def _layer(batch: int, length: int) -> Row:
     state = s5.initial_state(batch)
     first = torch.zeros(batch, length, dtype=torch.bool)
 
-    def both_ways(module: nn.Module, out: Tensor) -> None:
-        torch.autograd.grad(out.sum(), list(module.parameters()))
-
     ours, theirs = take_turns(
-        lambda: both_ways(s5, s5.scan(x, state, first)[0]), lambda: both_ways(gru, gru(x)[0]),
-        turns=5, calls=2)
+        lambda: differentiate(s5, s5.scan(x, state, first)[0]),
+        lambda: differentiate(gru, gru(x)[0]), turns=5, calls=2)
     return row("scan", f"S5 layer {_WIDTH} wide, {batch}x{length}", "s", ours, ("nn.GRU", theirs))
