@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from crl.methods.base import Method
     from crl.methods.composition import Methods
     from crl.methods.parts import Part
-    from crl.replay import Replay
+    from crl.replay import AnyReplay
     from crl.stream import Task, TaskStream
 
 FloatArray = NDArray[np.float32]
@@ -131,8 +131,12 @@ class Agent(Protocol):
     name: str
     config: Any  # a frozen dataclass of plain values
     parts: dict[str, Part]
-    replay: Replay
     methods: Methods  # what ``attach`` was given
+
+    @property
+    def replay(self) -> AnyReplay:
+        """What it learns from."""
+        ...
 
     def attach(self, methods: Sequence[Method]) -> None:
         """Gives the agent the methods whose hooks its gradient steps must call."""

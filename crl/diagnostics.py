@@ -38,7 +38,7 @@ from crl.methods.parts import Gaussian, Part
 from crl.methods.redo import dormant
 from crl.nn.distributions import gaussian_kl
 from crl.nn.state import exchanged, tensors_to_tree, tree_to_tensors
-from crl.replay import Batch
+from crl.replay import Samples
 from crl.stream import Task, TaskStream
 
 STATES = 256         # per probe
@@ -51,7 +51,7 @@ class _Finished:
     """A task that has ended: states of it, and what the part gave there then."""
 
     task: Task
-    batch: Batch
+    batch: Samples
     features: list[Tensor]  # per network, [STATES, units]
     outs: list[Tensor]      # per network, [STATES, out]: before any squashing
     outputs: tuple[Tensor, ...]
@@ -98,7 +98,7 @@ class Diagnostics:
             if part.name in self._boundary:
                 yield from ((part.name, *pair) for pair in self._since_boundary(part, batch))
 
-    def _since_boundary(self, part: Part, batch: Batch) -> Iterator[tuple[str, float]]:
+    def _since_boundary(self, part: Part, batch: Samples) -> Iterator[tuple[str, float]]:
         if part.gaussian:
             now, before = part.outputs(batch), part.outputs(batch, self._boundary[part.name])
             yield "kl_forward", float(gaussian_kl(*before, *now).mean())
@@ -119,13 +119,13 @@ class Diagnostics:
             yield "refit", kept / lost
         yield "cka", sum(similar) / len(similar)
 
-    def _seen(self, part: Part, task: Task, batch: Batch) -> _Finished:
+    def _seen(self, part: Part, task: Task, batch: Samples) -> _Finished:
         """What a part, as it would be deployed for a task now, gives on states of it."""
         with exchanged(part.module, self._agent.methods.deployed(part, task)):
             return _Finished(task, batch, _features(part, batch), _outs(part, batch),
                              _plain(part.outputs(batch)))
 
-    def _states(self) -> Batch | None:
+    def _states(self) -> Samples | None:
         replay = self._agent.replay
         return replay.sample(STATES, self._rng) if len(replay) > 0 else None
 
@@ -143,8 +143,16 @@ class Diagnostics:
             device = next(part.module.parameters()).device
             if part.name in tree["boundary"]:
                 self._boundary[part.name] = tree_to_tensors(tree["boundary"][part.name], device)
-            self._finished[part.name] = [_from_tree(task, self._stream, device)
+            self._finished[part.name] = [self._from_tree(task, device)
                                          for task in tree["finished"][part.name]]
+
+    def _from_tree(self, tree: Tree, device: torch.device) -> _Finished:
+        def values(name: str) -> list[Tensor]:
+            return list(tree_to_tensors(tree[name], device).values())
+
+        batch = self._agent.replay.kind(**tree_to_tensors(tree["batch"], device))
+        return _Finished(self._stream[tree["task"]], batch, values("features"), values("outs"),
+                         tuple(values("outputs")))
 
 
 def dormant_share(activations: list[Tensor], threshold: float = _DORMANT) -> float:
@@ -197,14 +205,14 @@ def refit_error(features: Tensor, out: Tensor, old: Tensor) -> tuple[float, floa
     return float((left - held_out @ change).square().sum()), float(left.square().sum())
 
 
-def _features(part: Part, batch: Batch) -> list[Tensor]:
+def _features(part: Part, batch: Samples) -> list[Tensor]:
     """The last hidden layer of each network, [B, units]."""
     layers = part.activations(batch)
     depth = len(layers) // len(part.networks)
     return layers[depth - 1::depth]
 
 
-def _outs(part: Part, batch: Batch) -> list[Tensor]:
+def _outs(part: Part, batch: Samples) -> list[Tensor]:
     assert part.inputs is not None
     x = part.inputs(batch)
     return [network.run(x, batch.head).out for network in part.networks]
@@ -215,17 +223,7 @@ def _plain(outputs: Gaussian | Tensor) -> tuple[Tensor, ...]:
 
 
 def _to_tree(task: _Finished) -> dict[str, Any]:
-    batch = task.batch._replace(head=task.batch.heads)
     lists = {"features": task.features, "outs": task.outs, "outputs": task.outputs}
-    return {"task": task.task.name, "batch": tensors_to_tree(batch._asdict()),
+    return {"task": task.task.name, "batch": tensors_to_tree(task.batch.columns()),
             **{name: tensors_to_tree({str(i): t for i, t in enumerate(values)})
                for name, values in lists.items()}}
-
-
-def _from_tree(tree: Tree, stream: TaskStream, device: torch.device) -> _Finished:
-    def values(name: str) -> list[Tensor]:
-        return list(tree_to_tensors(tree[name], device).values())
-
-    batch = Batch(**tree_to_tensors(tree["batch"], device))
-    return _Finished(stream[tree["task"]], batch, values("features"), values("outs"),
-                     tuple(values("outputs")))

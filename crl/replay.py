@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 import numpy as np
 import torch
@@ -12,48 +13,94 @@ from torch import Tensor
 from crl.checkpoint import Tree
 from crl.nn.state import to_tensor
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
-class Batch(NamedTuple):
-    """B transitions of up to n steps, as tensors on the agent's device.
+
+class Samples:
+    """What batches of any kind share: columns with a row per sample, and a head each.
+
+    Subclasses are frozen dataclasses of tensors [B, …] on the agent's device.
+    """
+
+    seen: ClassVar[tuple[str, ...]]
+    """The columns that a policy's outputs depend on, besides the head."""
+
+    obs: Tensor
+    head: Tensor | int  # [B] int64, or one int when all are of the same head
+
+    @property
+    def heads(self) -> Tensor:
+        """The head of each sample, [B] int64."""
+        if isinstance(self.head, Tensor):
+            return self.head
+        return torch.full((len(self.obs),), self.head, device=self.obs.device)
+
+    def columns(self) -> dict[str, Tensor]:
+        """All columns by name, with a head per row; what ``type(self)`` is made of."""
+        return {**vars(self), "head": self.heads}
+
+    def what_is_seen(self) -> dict[str, Tensor]:
+        """The columns in ``seen``, and a head per row."""
+        return {**{name: getattr(self, name) for name in self.seen}, "head": self.heads}
+
+    @classmethod
+    def from_seen(cls, columns: Mapping[str, Tensor]) -> Self:
+        """Samples for a policy to look at: what :meth:`what_is_seen` gave, all else zero [B]."""
+        nothing = columns["obs"].new_zeros(len(columns["obs"]))
+        return cls(**{f.name: columns.get(f.name, nothing) for f in fields(cast(Any, cls))})
+
+    def rows(self, index: Tensor) -> Self:
+        """The samples at ``index``: indices, or a mask of B."""
+        return type(self)(**{name: column[index] if isinstance(column, Tensor) else column
+                             for name, column in vars(self).items()})
+
+    def sorted(self) -> Self:
+        """The same samples, those of a head together: what networks take in fewest steps."""
+        if not isinstance(self.head, Tensor):
+            return self
+        return self.rows(self.head.argsort(stable=True))
+
+    @classmethod
+    def join(cls, batches: Sequence[Self]) -> Self:
+        """The samples of all batches, in order, with a head per row."""
+        columns = [batch.columns() for batch in batches]
+        return cls(**{name: torch.cat([c[name] for c in columns]) for name in columns[0]})
+
+
+@dataclass(frozen=True)
+class Batch(Samples):
+    """B transitions of up to n steps.
 
     ``reward`` is Σ γᵏ r over the steps taken and ``discount`` is γⁿ, or 0 where the episode ended
     for good on the way: the target is ``reward + discount · V(next_obs)``.
     """
+
+    seen = ("obs",)
 
     obs: Tensor       # [B, obs]
     action: Tensor    # [B, act], scaled to [-1, 1]
     reward: Tensor    # [B]
     next_obs: Tensor  # [B, obs]
     discount: Tensor  # [B]
-    head: Tensor | int  # [B] int64, or one int when all are of the same head
+    head: Tensor | int
 
-    @property
-    def heads(self) -> Tensor:
-        """The head of each transition, [B] int64."""
-        if isinstance(self.head, Tensor):
-            return self.head
-        return torch.full((len(self.obs),), self.head, device=self.obs.device)
 
-    def rows(self, index: Tensor) -> Batch:
-        """The transitions at ``index``: indices, or a mask of B."""
-        head = self.head[index] if isinstance(self.head, Tensor) else self.head
-        return Batch(self.obs[index], self.action[index], self.reward[index],
-                     self.next_obs[index], self.discount[index], head)
+class AnyReplay(Protocol):
+    """What methods and measures use of a replay, whatever its samples are."""
 
-    def sorted(self) -> Batch:
-        """The same transitions, those of a head together: what networks take in fewest steps."""
-        if not isinstance(self.head, Tensor):
-            return self
-        return self.rows(self.head.argsort(stable=True))
+    kind: type[Samples]
+    device: str
 
-    @staticmethod
-    def join(batches: Sequence[Batch]) -> Batch:
-        """The transitions of all batches, in order, with a head per row."""
-        def column(name: str) -> Tensor:
-            return torch.cat([getattr(batch, name) for batch in batches])
+    def __len__(self) -> int: ...
 
-        return Batch(column("obs"), column("action"), column("reward"), column("next_obs"),
-                     column("discount"), column("heads"))
+    def sample(self, batch_size: int, rng: np.random.Generator) -> Samples:
+        """Draws samples uniformly with replacement."""
+        ...
+
+    def take(self, start: np.ndarray) -> Samples:
+        """The samples at ``start``, indices below ``len(self)`` [B]."""
+        ...
 
 
 class Replay:
@@ -68,6 +115,8 @@ class Replay:
 
     Transitions of one environment must arrive in order.
     """
+
+    kind: type[Samples] = Batch
 
     def __init__(self, capacity: int, obs_size: int, action_size: int, *, n_step: int = 1,
                  gamma: float = 0.99, device: str = "cpu") -> None:

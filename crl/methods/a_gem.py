@@ -7,7 +7,7 @@ Continual World (Wołczyk et al. 2021).
 from __future__ import annotations
 
 from crl.methods.projection import FloatArray, GradientProjection
-from crl.replay import Batch
+from crl.replay import Samples
 
 
 class AGEM(GradientProjection):
@@ -24,7 +24,7 @@ class AGEM(GradientProjection):
     name = "a-gem"
     paper = "Chaudhry et al. 2019"
 
-    def references(self) -> list[Batch]:
+    def references(self) -> list[Samples]:
         return [self._memory.sample(self.config.batch_size, self._rng)]
 
     def multipliers(self, gram: FloatArray, products: FloatArray) -> FloatArray:

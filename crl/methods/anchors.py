@@ -11,7 +11,7 @@ from crl.checkpoint import Tree
 from crl.methods.base import Learner, Method
 from crl.methods.parts import Parameters, Part
 from crl.nn.state import tensors_to_tree, tree_to_tensors
-from crl.replay import Batch
+from crl.replay import Samples
 from crl.stream import TaskStream
 
 
@@ -93,7 +93,7 @@ class Anchored(Method):
         super().attach(learner, stream)
         self._anchors = Anchors(self.parts)
 
-    def loss(self, part: Part, batch: Batch) -> Tensor | None:
+    def loss(self, part: Part, batch: Samples) -> Tensor | None:
         penalty = self._anchors.penalty(part)
         return None if penalty is None else self.config.coefficient * penalty
 

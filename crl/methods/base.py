@@ -18,7 +18,7 @@ from crl.config import require
 from crl.methods.parts import Parameters, Part, Parts, choose_parts
 
 if TYPE_CHECKING:
-    from crl.replay import Batch, Replay
+    from crl.replay import AnyReplay, Samples
     from crl.stream import Task, TaskStream
 
 
@@ -26,7 +26,11 @@ class Learner(Protocol):
     """What a method may use of the agent."""
 
     parts: Parts
-    replay: Replay
+
+    @property
+    def replay(self) -> AnyReplay:
+        """What it learns from."""
+        ...
 
     @property
     def renewed(self) -> tuple[str, ...]:
@@ -36,8 +40,8 @@ class Learner(Protocol):
     def learn(self, steps: int) -> None:
         """Does ``steps`` gradient steps on the replay, all methods' hooks included."""
 
-    def gradients(self, batch: Batch) -> dict[str, Parameters]:
-        """Part → parameter name → gradient of the agent's own losses on a batch.
+    def gradients(self, batch: Any) -> dict[str, Parameters]:
+        """Part → parameter name → gradient of the agent's own losses on samples of its replay.
 
         Parameters that the losses do not reach are left out. Every ``.grad`` stays as it is.
         """
@@ -105,11 +109,11 @@ class Method:
     def begin_task(self, task: Task) -> None:
         """Called before the first step of a task, and before the agent renews anything for it."""
 
-    def rehearse(self, batch: Batch) -> Batch:
+    def rehearse(self, batch: Samples) -> Samples:
         """The transitions to learn from in this gradient step, given fresh ones of the replay."""
         return batch
 
-    def loss(self, part: Part, batch: Batch) -> Tensor | None:
+    def loss(self, part: Part, batch: Samples) -> Tensor | None:
         """An extra loss (scalar) to add to that of ``part`` in this gradient step.
 
         When it is called, every ``.grad`` holds the gradient of the agent's own losses and nothing
@@ -120,7 +124,7 @@ class Method:
     def gradients(self) -> None:
         """Called after backward and before the optimisers step: mask, clip or project ``.grad``."""
 
-    def updated(self, batch: Batch) -> None:
+    def updated(self, batch: Samples) -> None:
         """Called after the optimisers stepped on ``batch``: put back, average, recycle weights."""
 
     def evaluated(self, task: Task, success: float) -> None:

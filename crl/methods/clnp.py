@@ -18,7 +18,7 @@ from crl.methods.base import Learner
 from crl.methods.freezing import Freezing, Masks, whole
 from crl.methods.parts import Part
 from crl.nn.state import tensors_to_tree, tree_to_tensors
-from crl.replay import Batch
+from crl.replay import Samples
 from crl.stream import Task, TaskStream
 
 
@@ -87,7 +87,7 @@ class CLNP(Freezing):
             self._active[part.name] = [torch.zeros_like(b, dtype=torch.bool) for b in biases]
             self._reused[part.name] = [0] * len(biases)
 
-    def loss(self, part: Part, batch: Batch) -> Tensor | None:
+    def loss(self, part: Part, batch: Samples) -> Tensor | None:
         if part.name not in self.config.parts:
             return None
         parameters = part.parameters()
@@ -124,7 +124,7 @@ class CLNP(Freezing):
         super().load_state_dict(tree)
         seeding.restore_generator(self._rng, tree["rng"])
 
-    def _grow(self, part: Part, batch: Batch) -> None:
+    def _grow(self, part: Part, batch: Samples) -> None:
         """Adds the units that are active on a batch."""
         active, reused = self._active[part.name], self._reused[part.name]
         for i, activation in enumerate(part.activations(batch)):

@@ -20,7 +20,7 @@ from crl.methods.cloning import StoredOutputs, draw, outputs_at, store
 from crl.methods.parts import Part
 from crl.nn.distributions import gaussian_kl
 from crl.nn.state import tensors_to_tree, tree_to_tensors
-from crl.replay import Batch
+from crl.replay import Samples
 from crl.stream import Task, TaskStream
 
 
@@ -68,7 +68,7 @@ class ClonEx(Method):
         self._device = next(self.parts[0].module.parameters()).device
         self._memory: StoredOutputs = {}
 
-    def loss(self, part: Part, batch: Batch) -> Tensor | None:
+    def loss(self, part: Part, batch: Samples) -> Tensor | None:
         if part.name != self.config.part or not self._memory:
             return None
         return self.config.coefficient * self.divergence(part)
@@ -76,7 +76,7 @@ class ClonEx(Method):
     def divergence(self, part: Part) -> Tensor:
         """Mean KL(stored ‖ current) over a batch of stored states."""
         memory = draw(self._memory, self.config.batch_size, self._rng)
-        now = outputs_at(part, memory["obs"], memory["head"])
+        now = outputs_at(part, self.learner.replay.kind.from_seen(memory))
         return gaussian_kl(memory["mean"], memory["std"], now.mean, now.std).mean()
 
     def gradients(self) -> None:

@@ -7,26 +7,24 @@ import torch
 from torch import Tensor
 
 from crl.methods.parts import Gaussian, Parameters, Part
-from crl.replay import Batch
+from crl.replay import Samples
 
 StoredOutputs = dict[str, Tensor]
-"""``obs`` [N, obs], ``head`` [N] int64, ``mean`` and ``std`` [N, outputs]; or empty."""
+"""What a policy sees of N samples, and ``mean`` and ``std`` [N, …, outputs]; or empty."""
 
 
-def outputs_at(part: Part, obs: Tensor, head: Tensor, parameters: Parameters | None = None
-               ) -> Gaussian:
-    """The Gaussian outputs of a part at observations [B, obs] with a head each."""
-    nothing = obs.new_zeros(len(obs))
-    outputs = part.outputs(Batch(obs, nothing, nothing, obs, nothing, head), parameters)
+def outputs_at(part: Part, samples: Samples, parameters: Parameters | None = None) -> Gaussian:
+    """The Gaussian outputs of a part."""
+    outputs = part.outputs(samples, parameters)
     assert isinstance(outputs, Gaussian)
     return outputs
 
 
-def store(stored: StoredOutputs, part: Part, batch: Batch) -> StoredOutputs:
+def store(stored: StoredOutputs, part: Part, batch: Samples) -> StoredOutputs:
     """What is stored, and what the part now gives on a batch."""
     with torch.no_grad():
-        outputs = outputs_at(part, batch.obs, batch.heads)
-    new = {"obs": batch.obs, "head": batch.heads, "mean": outputs.mean, "std": outputs.std}
+        outputs = outputs_at(part, batch)
+    new = {**batch.what_is_seen(), "mean": outputs.mean, "std": outputs.std}
     return {name: torch.cat((stored[name], column)) if stored else column.clone()
             for name, column in new.items()}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from torch import Tensor
 
@@ -14,8 +14,10 @@ from crl.methods.base import Learner, Method
 from crl.methods.parts import Parameters, Part
 
 if TYPE_CHECKING:
-    from crl.replay import Batch
+    from crl.replay import Samples
     from crl.stream import Task, TaskStream
+
+S = TypeVar("S", bound="Samples")
 
 
 @dataclass
@@ -53,12 +55,13 @@ class Methods:
         for method in self.items:
             method.begin_task(task)
 
-    def rehearse(self, batch: Batch) -> Batch:
+    def rehearse(self, batch: S) -> S:
+        samples: Samples = batch
         for method in self.items:
-            batch = method.rehearse(batch)
-        return batch
+            samples = method.rehearse(samples)
+        return cast(S, samples)
 
-    def losses(self, part: Part, batch: Batch) -> list[Tensor]:
+    def losses(self, part: Part, batch: Samples) -> list[Tensor]:
         """All extra losses for ``part``."""
         extra = (method.loss(part, batch) for method in self.items)
         return [loss for loss in extra if loss is not None]
@@ -67,7 +70,7 @@ class Methods:
         for method in self._keepers_last:
             method.gradients()
 
-    def updated(self, batch: Batch) -> None:
+    def updated(self, batch: Samples) -> None:
         for method in self._keepers_last:
             method.updated(batch)
 

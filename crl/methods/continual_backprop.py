@@ -18,7 +18,7 @@ from crl.methods.base import Learner, Method
 from crl.methods.recycling import REDRAWS, recycle
 from crl.nn.layers import rows_by_head
 from crl.nn.state import generator_to_tree, load_generator, tensors_to_tree, tree_to_tensors
-from crl.replay import Batch
+from crl.replay import Samples
 from crl.stream import TaskStream
 
 
@@ -79,7 +79,7 @@ class ContinualBackprop(Method):
                 _Layer([parameters[name].detach() for name in layer.outgoing])
                 for layer in part.layers]
 
-    def updated(self, batch: Batch) -> None:
+    def updated(self, batch: Samples) -> None:
         for part in self.parts:
             layers = self._layers[part.name]
             for layer, h in zip(layers, part.activations(batch), strict=True):

@@ -15,7 +15,7 @@ from crl.config import require
 from crl.methods.base import Learner, Method
 from crl.methods.parts import Parameters, Part
 from crl.nn.state import tensors_to_tree, tree_to_tensors
-from crl.replay import Batch
+from crl.replay import Samples
 from crl.stream import Task, TaskStream
 
 
@@ -61,7 +61,7 @@ class EMA(Method):
         self._average: Parameters = {}
         self._steps = 0
 
-    def updated(self, batch: Batch) -> None:
+    def updated(self, batch: Samples) -> None:
         now = {name: p.detach() for name, p in self.parts[0].parameters().items()}
         if self._steps == 0:
             self._average = {name: p.clone() for name, p in now.items()}

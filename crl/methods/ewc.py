@@ -16,7 +16,7 @@ from torch.func import jacrev
 from crl.config import require
 from crl.methods.importance import Outputs, SampledImportance, mean_over_samples
 from crl.methods.parts import Parameters, Part
-from crl.replay import Batch
+from crl.replay import Samples
 from crl.stream import Task
 
 
@@ -70,7 +70,7 @@ class EWC(SampledImportance):
                                          for name, new in importance.items()})
 
 
-def fisher(part: Part, batches: Sequence[Batch], floor: float = 0.0) -> Parameters:
+def fisher(part: Part, batches: Sequence[Samples], floor: float = 0.0) -> Parameters:
     """Diagonal Fisher information of a part's shared parameters, averaged over samples.
 
     For Gaussian outputs Σ_out ((∂μ)² + 2(∂σ)²) / (σ² + 1e-6); for point predictions, taken as means

@@ -12,7 +12,7 @@ from crl.checkpoint import Tree
 from crl.methods.base import Learner, Method
 from crl.methods.parts import Part
 from crl.nn.state import tensors_to_tree, tree_to_tensors
-from crl.replay import Batch
+from crl.replay import Samples
 from crl.stream import TaskStream
 
 Masks = dict[str, Tensor]
@@ -113,7 +113,7 @@ class Freezing(Method):
     def gradients(self) -> None:
         self._frozen.gradients()
 
-    def updated(self, batch: Batch) -> None:
+    def updated(self, batch: Samples) -> None:
         self._frozen.updated()
 
     def state_dict(self) -> Tree:

@@ -12,7 +12,7 @@ from scipy.optimize import nnls
 
 from crl.config import require
 from crl.methods.projection import FloatArray, GradientProjection
-from crl.replay import Batch
+from crl.replay import Samples
 
 _RIDGE = 1e-9
 
@@ -53,7 +53,7 @@ class GEM(GradientProjection):
 
     config: Config
 
-    def references(self) -> list[Batch]:
+    def references(self) -> list[Samples]:
         choices = np.eye(len(self._memory.tasks))
         return [self._memory.sample(self.config.batch_size, self._rng, choice)
                 for choice in choices]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from crl.methods.anchors import Anchored
 from crl.methods.base import Learner
 from crl.methods.parts import Gaussian, Parameters, Part
 from crl.nn.layers import rows_by_head
-from crl.replay import Batch
+from crl.replay import Samples
 from crl.stream import TaskStream
 
 Outputs = Callable[[Parameters], tuple[Tensor, ...]]
@@ -55,7 +56,7 @@ class SampledImportance(Anchored):
         super().attach(learner, stream)
         self._rng = seeding.generator(self.seed, self.name)
 
-    def samples(self) -> list[Batch]:
+    def samples(self) -> list[Samples]:
         """Transitions of the task that has just ended."""
         return [self.learner.replay.sample(self.config.batch_size, self._rng)
                 for _ in range(self.config.batches)]
@@ -69,7 +70,7 @@ class SampledImportance(Anchored):
 
 
 @torch.no_grad()  # of the outer kind: torch.func differentiates inside it all the same
-def mean_over_samples(part: Part, batches: Sequence[Batch],
+def mean_over_samples(part: Part, batches: Sequence[Samples],
                       of_sample: Callable[[Outputs, Parameters], Parameters]) -> Parameters:
     """The mean over samples of an importance of a part's shared parameters, by name.
 
@@ -84,9 +85,9 @@ def mean_over_samples(part: Part, batches: Sequence[Batch],
     shared: Parameters = {n: p.detach() for n, p in part.shared_parameters().items()}
     total = {n: torch.zeros_like(p) for n, p in shared.items()}
 
-    def importance(parameters: Parameters, obs: Tensor, action: Tensor, head: int) -> Parameters:
-        nothing = obs.new_zeros(1)
-        sample = Batch(obs[None], action[None], nothing, obs[None], nothing, head)
+    def importance(parameters: Parameters, columns: dict[str, Tensor], head: int) -> Parameters:
+        rows = {name: column[None] for name, column in columns.items()}
+        sample = kind(**rows, head=head)
 
         def outputs(parameters: Parameters) -> tuple[Tensor, ...]:
             out = part.outputs(sample, parameters)
@@ -94,21 +95,23 @@ def mean_over_samples(part: Part, batches: Sequence[Batch],
 
         return of_sample(outputs, parameters)
 
-    of_each = vmap(importance, in_dims=(None, 0, 0, None))
+    kind: Any = type(batches[0])
+    of_each = vmap(importance, in_dims=(None, 0, None))
     training = part.module.training
     part.module.eval()
     for batch in batches:
-        for obs, action, head in _pieces(batch):
-            for name, values in of_each(shared, obs, action, head).items():
+        for columns, head in _pieces(batch):
+            for name, values in of_each(shared, columns, head).items():
                 total[name] += values.sum(0)
     part.module.train(training)
     count = sum(len(batch.obs) for batch in batches)
     return {name: t / count for name, t in total.items()}
 
 
-def _pieces(batch: Batch) -> Iterator[tuple[Tensor, Tensor, int]]:
+def _pieces(batch: Samples) -> Iterator[tuple[dict[str, Tensor], int]]:
     """Cuts a batch into pieces of one head each and of a size whose gradients fit in memory."""
+    columns = {name: c for name, c in batch.columns().items() if name != "head"}
     for head, rows in rows_by_head(batch.head):
-        pieces = (torch.split(column[rows], _CHUNK) for column in (batch.obs, batch.action))
-        for obs, action in zip(*pieces, strict=True):
-            yield obs, action, head
+        members = torch.arange(len(batch.obs), device=batch.obs.device)[rows]
+        for piece in torch.split(members, _CHUNK):
+            yield {name: column[piece] for name, column in columns.items()}, head

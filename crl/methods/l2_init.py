@@ -17,7 +17,7 @@ from crl.methods.base import Learner, Method
 from crl.methods.parts import Parameters, Part
 from crl.nn.layers import rows_by_head
 from crl.nn.state import tensors_to_tree, tree_to_tensors
-from crl.replay import Batch
+from crl.replay import Samples
 from crl.stream import Task, TaskStream
 
 
@@ -57,7 +57,7 @@ class L2Init(Method):
             self._initial = {part.name: {n: p.detach().clone() for n, p in
                                          part.parameters().items()} for part in self.parts}
 
-    def loss(self, part: Part, batch: Batch) -> Tensor | None:
+    def loss(self, part: Part, batch: Samples) -> Tensor | None:
         if part.name not in self.config.parts:
             return None
         parameters, initial = part.parameters(), self._initial[part.name]

@@ -13,7 +13,7 @@ from torch.func import grad
 
 from crl.methods.importance import Outputs, SampledImportance, mean_over_samples
 from crl.methods.parts import Parameters, Part
-from crl.replay import Batch
+from crl.replay import Samples
 from crl.stream import Task
 
 
@@ -44,7 +44,7 @@ class MAS(SampledImportance):
             self._anchors.replace(part, {name: so_far[name] + new[name] for name in new})
 
 
-def sensitivity(part: Part, batches: list[Batch]) -> Parameters:
+def sensitivity(part: Part, batches: list[Samples]) -> Parameters:
     """Mean over samples of |∂‖outputs‖²/∂θ| of a part's shared parameters θ, by name."""
     def of_sample(outputs: Outputs, parameters: Parameters) -> Parameters:
         def squared_norm(parameters: Parameters) -> Tensor:

@@ -10,7 +10,7 @@ from crl import seeding
 from crl.checkpoint import Tree
 from crl.methods.base import Learner, Method
 from crl.nn.state import tensors_to_tree, tree_to_tensors
-from crl.replay import Batch, Replay
+from crl.replay import AnyReplay, Batch, Samples
 from crl.stream import Task, TaskStream
 
 
@@ -19,26 +19,28 @@ class TaskMemory:
 
     Args:
         per_task: Transitions kept of a task; fewer if its replay holds fewer.
+        kind: Of the samples.
         device: Where they are kept.
     """
 
-    def __init__(self, per_task: int, device: torch.device | str = "cpu") -> None:
+    def __init__(self, per_task: int, kind: type[Samples] = Batch,
+                 device: torch.device | str = "cpu") -> None:
         self.per_task = per_task
-        self._device = device
-        self.tasks: list[Batch] = []
+        self._kind, self._device = kind, device
+        self.tasks: list[Samples] = []
 
     def __len__(self) -> int:
         """Transitions kept, of all tasks."""
         return sum(len(task.obs) for task in self.tasks)
 
-    def add(self, replay: Replay, rng: np.random.Generator) -> None:
+    def add(self, replay: AnyReplay, rng: np.random.Generator) -> None:
         """Keeps transitions of the task in ``replay``, drawn without replacement."""
         count = min(self.per_task, len(replay))
         batch = replay.take(rng.choice(len(replay), count, replace=False))
-        self.tasks.append(batch._replace(head=batch.heads))
+        self.tasks.append(self._kind(**batch.columns()))
 
     def sample(self, count: int, rng: np.random.Generator, weights: ArrayLike | None = None
-               ) -> Batch:
+               ) -> Samples:
         """Draws transitions with replacement.
 
         Args:
@@ -50,15 +52,15 @@ class TaskMemory:
         sizes = np.array([len(task.obs) for task in self.tasks])
         shares = np.asarray(sizes if weights is None else weights, np.float64)
         of_each = rng.multinomial(count, shares / shares.sum())
-        return Batch.join([
+        return self._kind.join([
             task.rows(torch.from_numpy(rng.integers(len(task.obs), size=n)).to(self._device))
             for task, n in zip(self.tasks, of_each, strict=True) if n > 0])
 
     def state_dict(self) -> Tree:
-        return {str(i): tensors_to_tree(task._asdict()) for i, task in enumerate(self.tasks)}
+        return {str(i): tensors_to_tree(task.columns()) for i, task in enumerate(self.tasks)}
 
     def load_state_dict(self, tree: Tree) -> None:
-        self.tasks = [Batch(**tree_to_tensors(tree[str(i)], self._device))
+        self.tasks = [self._kind(**tree_to_tensors(tree[str(i)], self._device))
                       for i in range(len(tree))]
 
 
@@ -70,7 +72,8 @@ class Remembering(Method):
     def attach(self, learner: Learner, stream: TaskStream) -> None:
         super().attach(learner, stream)
         self._rng = seeding.generator(self.seed, self.name)
-        self._memory = TaskMemory(self.config.samples_per_task, learner.replay.device)
+        self._memory = TaskMemory(self.config.samples_per_task, learner.replay.kind,
+                                  learner.replay.device)
 
     def end_task(self, task: Task) -> None:
         self._memory.add(self.learner.replay, self._rng)

@@ -17,7 +17,7 @@ from crl.methods.base import Learner
 from crl.methods.freezing import Freezing, whole
 from crl.methods.parts import Parameters, Part
 from crl.nn.state import tensors_to_tree, tree_to_tensors
-from crl.replay import Batch
+from crl.replay import Samples
 from crl.stream import Task, TaskStream
 
 FREE = 0
@@ -77,7 +77,7 @@ class PackNet(Freezing):
     def begin_task(self, task: Task) -> None:
         self._steps = 0
 
-    def updated(self, batch: Batch) -> None:
+    def updated(self, batch: Samples) -> None:
         super().updated(batch)
         self._steps += 1
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from crl.config import require
 from crl.methods.base import Method
 from crl.methods.parts import Part
-from crl.replay import Batch
+from crl.replay import Samples
 
 
 class Parseval(Method):
@@ -51,7 +51,7 @@ class Parseval(Method):
 
     config: Config
 
-    def loss(self, part: Part, batch: Batch) -> Tensor | None:
+    def loss(self, part: Part, batch: Samples) -> Tensor | None:
         if part.name not in self.config.parts:
             return None
         parameters = part.parameters()

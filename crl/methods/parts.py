@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from crl import config
 from crl.errors import UserError
 from crl.nn.network import Network
-from crl.replay import Batch
+from crl.replay import Samples
 
 Parameters = dict[str, Tensor]
 """A part's parameters by name, as in ``module.named_parameters()``."""
@@ -63,7 +63,7 @@ class Part:
     outputs: Callable[..., Gaussian | Tensor]
     gaussian: bool
     networks: tuple[Network, ...] = ()
-    inputs: Callable[[Batch], Tensor] | None = None
+    inputs: Callable[[Any], Tensor] | None = None
     shared: tuple[str, ...] = field(init=False)
     kernels: tuple[str, ...] = field(init=False)
     heads: dict[int, tuple[str, ...]] = field(init=False)
@@ -96,7 +96,7 @@ class Part:
         everything = self.parameters()
         return {name: everything[name] for name in self.shared}
 
-    def activations(self, batch: Batch) -> list[Tensor]:
+    def activations(self, batch: Samples) -> list[Tensor]:
         """What the units of each of ``layers`` give on a batch, [B, units] each; no autograd."""
         assert self.inputs is not None
         x = self.inputs(batch)

@@ -15,7 +15,7 @@ from crl.config import require
 from crl.methods.base import Learner, Method
 from crl.methods.rehearsal import replace_rows
 from crl.methods.reservoir import Reservoir
-from crl.replay import Batch
+from crl.replay import Samples
 from crl.stream import Task, TaskStream
 
 
@@ -51,14 +51,15 @@ class PerfectMemory(Method):
     def attach(self, learner: Learner, stream: TaskStream) -> None:
         super().attach(learner, stream)
         self._rng = seeding.generator(self.seed, self.name)
-        self._reservoir = Reservoir(self.config.capacity, learner.replay.device)
+        self._reservoir = Reservoir(self.config.capacity, learner.replay.kind,
+                                    learner.replay.device)
 
-    def rehearse(self, batch: Batch) -> Batch:
+    def rehearse(self, batch: Samples) -> Samples:
         old, current = self._reservoir.seen, len(self.learner.replay)
         if old == 0:
             return batch
 
-        def sample(count: int) -> Batch:
+        def sample(count: int) -> Samples:
             return self._reservoir.sample(count, self._rng)
 
         return replace_rows(batch, old / (old + current), sample, self._rng)

@@ -13,7 +13,7 @@ from crl.config import require
 from crl.methods.memory import Remembering
 from crl.methods.parts import Parameters
 from crl.nn.network import add_gradient
-from crl.replay import Batch
+from crl.replay import Samples
 
 FloatArray = NDArray[np.float64]
 
@@ -50,7 +50,7 @@ class GradientProjection(Remembering):
 
     config: Config
 
-    def references(self) -> list[Batch]:
+    def references(self) -> list[Samples]:
         """The batches of old transitions whose losses must not rise."""
         raise NotImplementedError
 

@@ -16,7 +16,7 @@ from crl.config import require
 from crl.methods.base import Learner, Method
 from crl.methods.recycling import REDRAWS, recycle
 from crl.nn.state import generator_to_tree, load_generator
-from crl.replay import Batch
+from crl.replay import Samples
 from crl.stream import TaskStream
 
 
@@ -67,7 +67,7 @@ class ReDo(Method):
         self._generator = torch.Generator().manual_seed(seeding.integer(self.seed, self.name))
         self._steps = 0
 
-    def updated(self, batch: Batch) -> None:
+    def updated(self, batch: Samples) -> None:
         self._steps += 1
         if self._steps % self.config.period == 0:
             for part in self.parts:

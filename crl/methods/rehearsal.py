@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from crl.config import require
 from crl.methods.memory import Remembering
-from crl.replay import Batch
+from crl.replay import Samples
 
 
-def replace_rows(batch: Batch, share: float, sample: Callable[[int], Batch],
-                 rng: np.random.Generator) -> Batch:
+def replace_rows(batch: Samples, share: float, sample: Callable[[int], Samples],
+                 rng: np.random.Generator) -> Samples:
     """Replaces each row of a batch with probability ``share``.
 
     Args:
@@ -31,7 +31,7 @@ def replace_rows(batch: Batch, share: float, sample: Callable[[int], Batch],
     if not replaced.any():
         return batch
     kept = torch.from_numpy(np.flatnonzero(~replaced)).to(batch.obs.device)
-    return Batch.join([batch.rows(kept), sample(int(replaced.sum()))])
+    return type(batch).join([batch.rows(kept), sample(int(replaced.sum()))])
 
 
 class TaskRehearsal(Remembering):
@@ -64,12 +64,12 @@ class TaskRehearsal(Remembering):
         """
         raise NotImplementedError
 
-    def rehearse(self, batch: Batch) -> Batch:
+    def rehearse(self, batch: Samples) -> Samples:
         weights = self.task_weights()
         if not weights.any():
             return batch
 
-        def sample(count: int) -> Batch:
+        def sample(count: int) -> Samples:
             return self._memory.sample(count, self._rng, weights)
 
         return replace_rows(batch, self.config.share, sample, self._rng)

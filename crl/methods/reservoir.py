@@ -11,7 +11,7 @@ from torch import Tensor
 
 from crl.checkpoint import Tree
 from crl.nn.state import tensors_to_tree, tree_to_tensors
-from crl.replay import Batch
+from crl.replay import Batch, Samples
 
 
 class Reservoir:
@@ -21,24 +21,26 @@ class Reservoir:
 
     Args:
         capacity: Transitions kept.
+        kind: Of the samples.
         device: Where they are kept.
 
     Attributes:
         seen: Transitions that went by.
     """
 
-    def __init__(self, capacity: int, device: torch.device | str = "cpu") -> None:
+    def __init__(self, capacity: int, kind: type[Samples] = Batch,
+                 device: torch.device | str = "cpu") -> None:
         self.capacity = capacity
         self.seen = 0
-        self._device = device
+        self._kind, self._device = kind, device
         self._columns: dict[str, Tensor] = {}
 
     def __len__(self) -> int:
         return min(self.seen, self.capacity)
 
-    def extend(self, batch: Batch, rng: np.random.Generator) -> None:
+    def extend(self, batch: Samples, rng: np.random.Generator) -> None:
         """Lets the transitions of a batch go by, one after the other."""
-        columns = batch._replace(head=batch.heads)._asdict()
+        columns = batch.columns()
         self._allocate(columns)
         number = np.arange(self.seen, self.seen + len(batch.obs))
         place = np.where(number < self.capacity, number, rng.integers(number + 1))
@@ -51,10 +53,10 @@ class Reservoir:
             self._columns[name][places] = column[rows]
         self.seen += len(batch.obs)
 
-    def sample(self, count: int, rng: np.random.Generator) -> Batch:
+    def sample(self, count: int, rng: np.random.Generator) -> Samples:
         """Draws transitions with replacement."""
         rows = torch.from_numpy(rng.integers(len(self), size=count)).to(self._device)
-        return Batch(**self._columns).rows(rows)
+        return self._kind(**self._columns).rows(rows)
 
     def state_dict(self) -> Tree:
         kept = {name: column[: len(self)] for name, column in self._columns.items()}

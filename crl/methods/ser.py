@@ -18,7 +18,7 @@ from crl.methods.cloning import StoredOutputs, draw, outputs_at, store
 from crl.methods.parts import Parameters, Part
 from crl.nn.distributions import gaussian_kl
 from crl.nn.state import tensors_to_tree, tree_to_tensors
-from crl.replay import Batch
+from crl.replay import Samples
 from crl.stream import Task, TaskStream
 
 
@@ -69,19 +69,20 @@ class SER(Method):
         self._stored: StoredOutputs = {}
         self._old: Parameters = {}
 
-    def loss(self, part: Part, batch: Batch) -> Tensor | None:
+    def loss(self, part: Part, batch: Samples) -> Tensor | None:
         if part.name != self.config.part or not self._stored:
             return None
         backward, forward = self.divergences(part, batch)
         return self.config.alpha * backward + self.config.beta * forward
 
-    def divergences(self, part: Part, batch: Batch) -> tuple[Tensor, Tensor]:
+    def divergences(self, part: Part, batch: Samples) -> tuple[Tensor, Tensor]:
         """Mean KL(stored ‖ now) on as many stored states, and KL(old ‖ now) on a batch."""
         stored = draw(self._stored, len(batch.obs), self._rng)
-        head = stored["head"]
+        fresh = {**batch.what_is_seen(), "head": stored["head"]}  # under the heads of old tasks
+        samples = self.learner.replay.kind.from_seen
         with torch.no_grad():
-            old = outputs_at(part, batch.obs, head, self._old)
-        now = outputs_at(part, torch.cat((stored["obs"], batch.obs)), torch.cat((head, head)))
+            old = outputs_at(part, samples(fresh), self._old)
+        now = outputs_at(part, samples({n: torch.cat((stored[n], fresh[n])) for n in fresh}))
         kl = gaussian_kl(torch.cat((stored["mean"], old.mean)),
                          torch.cat((stored["std"], old.std)), now.mean, now.std)
         backward, forward = kl.chunk(2)

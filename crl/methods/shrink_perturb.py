@@ -16,7 +16,7 @@ from crl.methods.base import Learner, Method
 from crl.methods.parts import Part
 from crl.methods.recycling import REDRAWS, initial, stack
 from crl.nn.state import generator_to_tree, load_generator
-from crl.replay import Batch
+from crl.replay import Samples
 from crl.stream import Task, TaskStream
 
 
@@ -69,7 +69,7 @@ class ShrinkPerturb(Method):
         if self.config.period is None and self._steps > 0:
             self._apply()
 
-    def updated(self, batch: Batch) -> None:
+    def updated(self, batch: Samples) -> None:
         self._steps += 1
         if self.config.period is not None and self._steps % self.config.period == 0:
             self._apply()

@@ -17,7 +17,7 @@ from crl.methods.anchors import Anchored
 from crl.methods.base import Learner
 from crl.methods.parts import Parameters, Part
 from crl.nn.state import tensors_to_tree, tree_to_tensors
-from crl.replay import Batch
+from crl.replay import Samples
 from crl.stream import Task, TaskStream
 
 
@@ -75,7 +75,7 @@ class SI(Anchored):
         self._path.clear()
         self._start.clear()
 
-    def loss(self, part: Part, batch: Batch) -> Tensor | None:
+    def loss(self, part: Part, batch: Samples) -> Tensor | None:
         if part.name in self.config.parts:
             shared = part.shared_parameters()
             step = _Step({n: p.grad.clone() for n, p in shared.items() if p.grad is not None},
@@ -87,7 +87,7 @@ class SI(Anchored):
         return super().loss(part, batch)
 
     @torch.no_grad()
-    def updated(self, batch: Batch) -> None:
+    def updated(self, batch: Samples) -> None:
         for part in self.parts:
             step, path = self._step.pop(part.name), self._path[part.name]
             parameters = part.shared_parameters()

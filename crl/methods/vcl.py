@@ -20,7 +20,7 @@ from crl.methods.parts import Parameters, Part
 from crl.nn.distributions import gaussian_kl
 from crl.nn.layers import Dense
 from crl.nn.state import generator_to_tree, load_generator, tensors_to_tree, tree_to_tensors
-from crl.replay import Batch
+from crl.replay import Samples
 from crl.stream import Task, TaskStream
 
 LOG_VARIANCE = "_log_variance"
@@ -103,7 +103,7 @@ class VCL(Method):
                     assert isinstance(dense, Dense)
                     layers[i] = BayesianDense(dense, self.config.log_variance, self._generator)
 
-    def loss(self, part: Part, batch: Batch) -> Tensor | None:
+    def loss(self, part: Part, batch: Samples) -> Tensor | None:
         if part.name not in self._prior:
             return None
         return self.config.coefficient * self.divergence(part)

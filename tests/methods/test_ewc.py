@@ -89,7 +89,7 @@ def test_fisher_of_sac_parts_agrees_with_one_backward_pass_per_sample():
         expected = {n: torch.zeros_like(p) for n, p in part.shared_parameters().items()}
         names = list(expected)
         for i in range(6):
-            one = Batch(*(c[i : i + 1] for c in batch[:5]), batch.head)
+            one = batch.rows(torch.tensor([i]))
             outputs = part.outputs(one)
             pairs = ([(outputs.mean, 1.0), (outputs.std, 2.0)] if isinstance(outputs, Gaussian)
                      else [(outputs, None)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from toy import corners
@@ -33,7 +35,7 @@ def test_its_gradient_is_the_closed_form_on_shared_parameters_and_the_heads_of_t
     batch = agent.replay.take(torch.arange(6).numpy())
     for head, heads in ((1, [1]), (torch.tensor([0, 2, 2, 0, 0, 2]), [0, 2])):
         part.module.zero_grad()
-        method.loss(part, batch._replace(head=head)).backward()
+        method.loss(part, replace(batch, head=head)).backward()
         used = {*part.shared, *(n for h in heads for n in part.heads[h])}
         for name, parameter in part.parameters().items():
             if name in used:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -61,11 +63,11 @@ def test_sensitivity_of_sac_parts_agrees_with_one_backward_pass_per_sample():
     agent, stream = make_agent()
     visit(agent, stream[0], 5)
     batch = agent.replay.sample(6, np.random.default_rng(0))
-    mixed = batch._replace(head=torch.tensor([0, 1, 2, 0, 1, 2]))
+    mixed = replace(batch, head=torch.tensor([0, 1, 2, 0, 1, 2]))
     for part in agent.parts.values():
         expected = {n: torch.zeros_like(p) for n, p in part.shared_parameters().items()}
         for i in range(6):
-            out = part.outputs(Batch(*(c[i : i + 1] for c in mixed[:5]), int(mixed.head[i])))
+            out = part.outputs(mixed.rows(torch.tensor([i])))
             norm = ((out.mean**2).sum() + (out.std.log() ** 2).sum() if part.gaussian
                     else (out**2).sum())
             slopes = torch.autograd.grad(norm, list(part.shared_parameters().values()))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -63,7 +65,7 @@ def test_rows_are_replaced_with_the_probability_asked_for():
     agent, _ = after_two_tasks(50)
     rng = np.random.default_rng(1)
     batch = agent.replay.sample(4000, rng)
-    other = batch._replace(head=7)
+    other = replace(batch, head=7)
     mixed = replace_rows(batch, 0.3, lambda n: other.rows(torch.arange(n)), rng)
     assert len(mixed.obs) == 4000
     assert (mixed.heads == 7).float().mean().item() == pytest.approx(0.3, abs=0.03)
