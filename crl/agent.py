@@ -46,7 +46,9 @@ class PolicySpec:
     Attributes:
         task: Name of the task that the policy is for.
         observation_low, observation_high: Bounds, [obs] float32; may be infinite.
-        action_low, action_high: Bounds of the actions it gives, [act] float32.
+        action_low, action_high: Bounds of the actions it gives, [act] float32; of discrete
+            actions, which it gives as vectors with a single 1, these are 0 and 1.
+        discrete: Whether actions are choices.
         state_shapes: Shape of each array of the recurrent state, without the batch.
     """
 
@@ -55,6 +57,7 @@ class PolicySpec:
     observation_high: FloatArray
     action_low: FloatArray
     action_high: FloatArray
+    discrete: bool = False
     state_shapes: tuple[tuple[int, ...], ...] = ()
 
 
@@ -93,7 +96,7 @@ class Policy(ABC):
         state: State | None = None,
         episode_start: NDArray[Any] | None = None,
         deterministic: bool = True,
-    ) -> tuple[FloatArray, State | None]:
+    ) -> tuple[NDArray[Any], State | None]:
         """Stable-Baselines3's signature, so that its tools work on any policy here.
 
         Args:
@@ -103,7 +106,8 @@ class Policy(ABC):
             deterministic: As in :meth:`step`.
 
         Returns:
-            Actions [act] or [B, act], and the state for the next call (None without memory).
+            Actions [act] or [B, act], choices () or [B] int64 if they are discrete, and the state
+            for the next call (None without memory).
         """
         obs = np.asarray(observation, np.float32)
         width = self.spec.observation_low.shape[0]
@@ -115,9 +119,10 @@ class Policy(ABC):
             first = np.full(len(batch), state is None)
         else:
             first = np.broadcast_to(np.asarray(episode_start, bool), (len(batch),))
-        action, state = self.step(
+        vectors, state = self.step(
             batch, state or self.initial_state(len(batch)), first, deterministic
         )
+        action = vectors.argmax(-1) if self.spec.discrete else vectors
         return (action if obs.ndim == 2 else action[0]), (state or None)
 
 

@@ -73,6 +73,9 @@ def convert(value: Any, hint: Any, name: str) -> Any:
             value = (value,)
         if len(arguments) == 2 and arguments[1] is Ellipsis:
             return tuple(convert(v, arguments[0], name) for v in value)
+    elif origin is dict:
+        if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+            return {key: convert(v, arguments[1], f"{name}.{key}") for key, v in value.items()}
     elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         with contextlib.suppress(OverflowError):  # a whole number above 1e308
             if math.isfinite(value):
@@ -103,6 +106,8 @@ def describe(hint: Any) -> str:
         return "one of " + ", ".join(map(str, arguments))
     if origin is tuple:
         return f"a list such as [a, b], each {describe(arguments[0])}"
+    if origin is dict:
+        return 'options such as {"name": 1}'
     words = {int: "a whole number", float: "a finite number", bool: "true or false", str: "a word",
              type(None): "null"}
     return words.get(hint, str(hint))

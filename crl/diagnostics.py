@@ -214,8 +214,8 @@ def _features(part: Part, batch: Samples) -> list[Tensor]:
 
 def _outs(part: Part, batch: Samples) -> list[Tensor]:
     assert part.inputs is not None
-    x = part.inputs(batch)
-    return [network.run(x, batch.head).out for network in part.networks]
+    x, head = part.inputs(batch)
+    return [network.run(x, head).out for network in part.networks]
 
 
 def _plain(outputs: Gaussian | Tensor) -> tuple[Tensor, ...]:

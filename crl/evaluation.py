@@ -11,7 +11,7 @@ from crl import seeding
 from crl.agent import FloatArray, Policy
 from crl.config import require, require_whole
 from crl.errors import UserError
-from crl.stream import Env, Task, make_env
+from crl.stream import Env, Task, make_env, step_env
 
 
 class Episode(NamedTuple):
@@ -81,7 +81,7 @@ def run_episode(
         watch()
     while not done:
         action, state = policy.step(as_row(obs), state, first, deterministic)
-        obs, reward, terminated, truncated, info = env.step(action[0])
+        obs, reward, terminated, truncated, info = step_env(env, action[0])
         first = np.array([False])
         total += float(reward)
         length += 1

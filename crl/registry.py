@@ -69,7 +69,10 @@ streams = Registry(
     {"arm4": "crl.envs.arm4:make_stream"}
     | dict.fromkeys(("quick3", "cw10", "cw20", *(f"cw-t{i}" for i in range(1, 9))), _CW),
 )
-agents = Registry("agent", {"sac": "crl.agents.sac:SAC"})
+agents = Registry(
+    "agent",
+    {"sac": "crl.agents.sac:SAC", "recurrent-sac": "crl.agents.recurrent_sac:RecurrentSAC"},
+)
 methods = Registry(
     "method",
     {
@@ -117,6 +120,7 @@ memories = Registry(
         "hcam": "crl.memory.hcam:HCAM",
         "gtrxl": "crl.memory.gtrxl:GTrXL",
         "trmrl": "crl.memory.trmrl:TrMRL",
+        "mlp": "crl.memory.mlp:MLP",
     },
     plural="memories",
 )

@@ -10,7 +10,7 @@ from typing import Any, Literal, SupportsFloat, overload
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Discrete
 
 from crl import config
 from crl.errors import UserError, unknown
@@ -135,7 +135,7 @@ class TaskStream(Sequence[Task]):
         raise unknown("task", name, [t.name for t in self._tasks], f"stream {self.name!r}")
 
     @cached_property
-    def _spaces(self) -> tuple[Box, Box]:
+    def _spaces(self) -> tuple[Box, Box | Discrete]:
         env = make_env(self._tasks[0])
         try:
             return check_spaces(env, self._tasks[0].name)
@@ -148,8 +148,8 @@ class TaskStream(Sequence[Task]):
         return self._spaces[0]
 
     @property
-    def action_space(self) -> Box:
-        """The space every task's actions lie in: a bounded 1-D Box."""
+    def action_space(self) -> Box | Discrete:
+        """The space every task's actions lie in: a bounded 1-D Box, or Discrete."""
         return self._spaces[1]
 
     @property
@@ -173,12 +173,12 @@ class TaskStream(Sequence[Task]):
                     raise UserError(f"task {task.name!r} has {kind}s of shape {own.shape}, the "
                                     f"first task of the stream {common.shape}; all must have one "
                                     "shape")
-            common = self.action_space  # agents scale to these; bounds of observations may differ
-            if not (np.array_equal(action.low, common.low)
-                    and np.array_equal(action.high, common.high)):
+            # Agents scale to actions' bounds; those of observations may differ.
+            if not _alike(action, self.action_space):
+                advice = (": wrap it in gymnasium.wrappers.RescaleAction"
+                          if isinstance(action, Box) else "")
                 raise UserError(f"task {task.name!r} has actions {action}, the first task of the "
-                                f"stream {common}; all must have the same bounds: wrap it in "
-                                "gymnasium.wrappers.RescaleAction")
+                                f"stream {self.action_space}; all must have the same{advice}")
         except UserError:
             env.close()
             raise
@@ -201,16 +201,30 @@ def make_env(task: Task, render_mode: str | None = None) -> Env:
         raise UserError(f"task {task.name!r} cannot be made here: {reason}") from error
 
 
-def check_spaces(env: Env, name: str) -> tuple[Box, Box]:
+def check_spaces(env: Env, name: str) -> tuple[Box, Box | Discrete]:
     """The environment's spaces, or a ``UserError`` if no agent here could use them."""
     observation, action = env.observation_space, env.action_space
     if not (isinstance(observation, Box) and len(observation.shape) == 1):
         raise UserError(f"task {name!r} has observations {observation}; expected a flat Box: "
                         "wrap it in gymnasium.wrappers.FlattenObservation")
+    if isinstance(action, Discrete) and action.start == 0:
+        return observation, action
     if not (isinstance(action, Box) and len(action.shape) == 1 and action.is_bounded()):
-        raise UserError(f"task {name!r} has actions {action}; expected a flat Box with "
-                        "bounds: agents here learn continuous control; type 'crl list tasks'")
+        raise UserError(f"task {name!r} has actions {action}; expected a flat Box with bounds, or "
+                        "Discrete(n); type 'crl list tasks'")
     return observation, action
+
+
+def _alike(one: Box | Discrete, other: Box | Discrete) -> bool:
+    if isinstance(one, Box) and isinstance(other, Box):
+        return (np.array_equal(one.low, other.low) and np.array_equal(one.high, other.high))
+    return one == other
+
+
+def step_env(env: Env, action: np.ndarray[Any, Any]
+             ) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+    """Steps with an agent's action [act]: a vector, or where the largest number stands."""
+    return env.step(int(action.argmax()) if isinstance(env.action_space, Discrete) else action)
 
 
 class StreamEnv(gymnasium.Env[Any, Any]):

@@ -30,7 +30,7 @@ from crl.provenance import describe_machine
 from crl.recorder import Recorder
 from crl.rows import SCHEMA
 from crl.run import Run, claim
-from crl.stream import Env, Task, TaskStream
+from crl.stream import Env, Task, TaskStream, step_env
 
 
 @dataclass(frozen=True)
@@ -324,7 +324,7 @@ class _Trainer:
         while not done:
             row = as_row(obs)
             action = self.agent.act(row, first)
-            obs, reward, terminated, truncated, info = env.step(action[0])
+            obs, reward, terminated, truncated, info = step_env(env, action[0])
             p.task_step += 1
             p.env_step += 1
             truncated = bool(truncated) or p.task_step >= task.steps

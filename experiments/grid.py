@@ -70,7 +70,7 @@ def _bytes_kept(run: Run) -> dict[str, int]:
     """Bytes at the end of a run: what methods hold, and the networks' parameters."""
     agent = run.checkpoint()["agent"]
     return {"methods": _bytes(agent["methods"]),
-            "networks": sum(_bytes(agent[n]) for n in ("actor", "critics"))}
+            "networks": _bytes(agent["parts"])}
 
 
 def _bytes(tree: Any) -> int:

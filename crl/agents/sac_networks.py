@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from crl.agent import BoolArray, FloatArray, Policy, PolicySpec, State
+from crl.agents.actions import Actions
 from crl.nn import state as trees
-from crl.nn.distributions import mean_and_log_std
 from crl.nn.network import Network, Pass, TapePass
 from crl.nn.scaling import scale
 
@@ -37,9 +36,10 @@ class Critics(nn.Module):
 class SACPolicy(Policy):
     """A frozen actor with one of its heads, and how its observations are scaled."""
 
-    def __init__(self, spec: PolicySpec, actor: Network, head: int,
+    def __init__(self, spec: PolicySpec, actor: Network, head: int, actions: Actions,
                  scaling: tuple[Tensor, Tensor] | None) -> None:
         self.spec = spec
+        self._actions = actions
         self._scaling = scaling
         self.actor = actor.requires_grad_(False)
         self.head = head
@@ -55,15 +55,7 @@ class SACPolicy(Policy):
             seen = trees.to_tensor(obs)
             if self._scaling is not None:
                 seen = scale(seen, *self._scaling)
-            mean, log_std = mean_and_log_std(self.actor(seen, self.head))
-            if not deterministic:
-                mean = mean + log_std.exp() * torch.randn(mean.shape, generator=self._generator)
-            action = mean.tanh().numpy()
-        return scale_action(action, (self.spec.action_low, self.spec.action_high)), state
-
-
-def scale_action(action: FloatArray, bounds: tuple[FloatArray, FloatArray]) -> FloatArray:
-    """Actions in [-1, 1] → the environment's bounds."""
-    low, high = bounds
-    scaled: FloatArray = np.clip(low + (action + 1) * ((high - low) / 2), low, high)
-    return scaled
+            out = self.actor(seen, self.head)
+            action = (self._actions.mode(out) if deterministic
+                      else self._actions.sample(out, self._generator))
+        return self._actions.to_env(action.numpy()), state

@@ -10,6 +10,7 @@ import gymnasium
 
 from crl import config, registry
 from crl.envs.arm_tasks import ARM_TASKS
+from crl.envs.memory_names import memory_task
 from crl.envs.metaworld_tasks import TASKS
 from crl.errors import UserError, unknown
 from crl.stream import Env, StreamOptions, Task, TaskStream
@@ -74,6 +75,8 @@ def stream_of(
 
 def maker(task: str, options: StreamOptions) -> Callable[..., Env]:
     """``make(render_mode=None)`` for a task's name; ``UserError`` if there is no such task."""
+    if found := memory_task(task):
+        return partial(_make_memory_task, *found)
     if task in TASKS:
         return partial(_make_metaworld, task, options.horizon, options.partially_observable)
     if options.partially_observable and (task in ARM_TASKS or task in gymnasium.registry):
@@ -95,6 +98,13 @@ def _make_metaworld(
     options: dict[str, Any] = {} if horizon is None else {"horizon": horizon}
     return MetaworldEnv(task, render_mode=render_mode, partially_observable=partially_observable,
                         **options)
+
+
+def _make_memory_task(cls: str, arguments: tuple[int, ...], render_mode: str | None = None) -> Env:
+    from crl.envs import memory_tasks
+
+    env: Env = getattr(memory_tasks, cls)(*arguments)
+    return env
 
 
 def _make_arm(task: str, horizon: int | None, render_mode: str | None = None) -> Env:

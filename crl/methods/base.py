@@ -150,9 +150,10 @@ def check_needs(method: Method, stream: TaskStream) -> None:
     name, needs = method.name, method.needs
     require("fresh replay" not in needs or "replay" in method.learner.renewed,
             f"method {name!r} keeps old transitions itself; leave 'replay' in agent.reset")
+    heads = {head for part in method.parts for head in part.heads}
+    require("heads" not in needs or {task.head for task in stream} <= heads,
+            f"method {name!r} needs a head per task; leave agent.multi_head at true")
     for part in method.parts:
-        require("heads" not in needs or {task.head for task in stream} <= set(part.heads),
-                f"method {name!r} needs a head per task; with SAC, leave agent.multi_head at true")
         require("hidden layers" not in needs or bool(part.networks),
                 f"method {name!r} needs parts made of hidden layers; {part.name!r} is not")
         require("gaussian" not in needs or part.gaussian,

@@ -60,7 +60,7 @@ class CLNP(Freezing):
             samples: Transitions of the finishing task on which activations are averaged.
         """
 
-        parts: tuple[str, ...] = ("actor",)
+        parts: tuple[str, ...] = ("policy",)
         coefficient: float = 1e-4
         threshold: float = 0.1
         samples: int = 2_000
@@ -88,7 +88,7 @@ class CLNP(Freezing):
             self._reused[part.name] = [0] * len(biases)
 
     def loss(self, part: Part, batch: Samples) -> Tensor | None:
-        if part.name not in self.config.parts:
+        if part not in self.parts:
             return None
         parameters = part.parameters()
         hidden = (parameters[n] for layer in part.layers for n in (layer.kernel, *layer.vectors))

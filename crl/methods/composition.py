@@ -11,7 +11,7 @@ from torch import Tensor
 from crl.checkpoint import Tree
 from crl.errors import UserError
 from crl.methods.base import Learner, Method
-from crl.methods.parts import Parameters, Part
+from crl.methods.parts import Parameters, Part, named_parts
 
 if TYPE_CHECKING:
     from crl.replay import Samples
@@ -41,7 +41,7 @@ class Methods:
         owners: dict[tuple[str, str], str] = {}
         for method in self.items:
             for claim in method.claims:
-                for name in method.part_names or ("agent",):
+                for name in named_parts(method.part_names, learner.parts) or ["agent"]:
                     other = owners.setdefault((claim, name), method.name)
                     if other != method.name:
                         raise UserError(f"methods {other!r} and {method.name!r} cannot share the "

@@ -82,8 +82,10 @@ class ContinualBackprop(Method):
     def updated(self, batch: Samples) -> None:
         for part in self.parts:
             layers = self._layers[part.name]
+            assert part.inputs is not None
+            head = part.inputs(batch)[1]
             for layer, h in zip(layers, part.activations(batch), strict=True):
-                layer.update(h, batch.head, self.config)
+                layer.update(h, head, self.config)
             chosen = [layer.replace(self.config) for layer in layers]
             if any(len(units) > 0 for units in chosen):
                 recycle(part, chosen, self._generator)

@@ -40,7 +40,7 @@ class HalfFineTuning(Freezing):
             parts: Which parts to fine-tune by halves.
         """
 
-        parts: tuple[str, ...] = ("actor",)
+        parts: tuple[str, ...] = ("policy",)
 
     config: Config
 

@@ -42,7 +42,7 @@ class SampledImportance(Anchored):
             batches, batch_size: How many samples of the finishing task.
         """
 
-        parts: tuple[str, ...] = ("actor",)
+        parts: tuple[str, ...] = ("policy",)
         coefficient: float = 1e4
         batches: int = 10
         batch_size: int = 256

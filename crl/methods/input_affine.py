@@ -41,7 +41,7 @@ class InputAffine(Freezing):
             parts: Which parts to tune in their inputs.
         """
 
-        parts: tuple[str, ...] = ("actor",)
+        parts: tuple[str, ...] = ("policy",)
 
     config: Config
 

@@ -30,7 +30,7 @@ class L2(Anchored):
             coefficient: λ. Published for Continual World: 1e5.
         """
 
-        parts: tuple[str, ...] = ("actor",)
+        parts: tuple[str, ...] = ("policy",)
         coefficient: float = 1e5
 
         def __post_init__(self) -> None:

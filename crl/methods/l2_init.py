@@ -58,7 +58,7 @@ class L2Init(Method):
                                          part.parameters().items()} for part in self.parts}
 
     def loss(self, part: Part, batch: Samples) -> Tensor | None:
-        if part.name not in self.config.parts:
+        if part not in self.parts:
             return None
         parameters, initial = part.parameters(), self._initial[part.name]
         present = sorted({head for head, _ in rows_by_head(batch.head)})

@@ -51,7 +51,7 @@ class PackNet(Freezing):
                 2e-5, which Adam, being indifferent to scale, hardly notices.
         """
 
-        parts: tuple[str, ...] = ("actor",)
+        parts: tuple[str, ...] = ("policy",)
         retrain_share: float = 0.1
         clip_norm: float | None = None
 
@@ -104,7 +104,7 @@ class PackNet(Freezing):
 
     def deployed(self, part: Part, task: Task, parameters: Parameters) -> Parameters:
         number = self._finished.get(task.name)
-        if number is None or part.name not in self.config.parts:
+        if number is None or part not in self.parts:
             return parameters
         kept = {}
         for kernel, owner in self._owner[part.name].items():

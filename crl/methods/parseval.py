@@ -52,7 +52,7 @@ class Parseval(Method):
     config: Config
 
     def loss(self, part: Part, batch: Samples) -> Tensor | None:
-        if part.name not in self.config.parts:
+        if part not in self.parts:
             return None
         parameters = part.parameters()
         penalties = [distance(parameters[name], self.config.scale) for name in part.kernels]

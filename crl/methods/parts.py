@@ -50,9 +50,10 @@ class Part:
         gaussian: Whether ``outputs`` gives a :class:`Gaussian`.
         networks: The :class:`~crl.nn.network.Network` objects inside ``module``; empty for a part
             that is built of something else.
-        inputs: What the networks are given for a batch, [B, in].
+        inputs: What the networks are given for a batch: [M, in], and one head or a head per row.
+        acts: Whether the policy is made of it; ``"policy"`` stands for all parts that are so.
         shared: Names of the parameters that all tasks share; the others belong to heads.
-        kernels: Those of them that are weight matrices, not biases or normalisation.
+        kernels: Those of them that are matrices, not biases or normalisation.
         heads: Head → names of its parameters; empty for a part without heads.
         layers: The hidden layers of all networks, in order.
     """
@@ -63,7 +64,8 @@ class Part:
     outputs: Callable[..., Gaussian | Tensor]
     gaussian: bool
     networks: tuple[Network, ...] = ()
-    inputs: Callable[[Any], Tensor] | None = None
+    inputs: Callable[[Any], tuple[Tensor, int | Tensor]] | None = None
+    acts: bool = False
     shared: tuple[str, ...] = field(init=False)
     kernels: tuple[str, ...] = field(init=False)
     heads: dict[int, tuple[str, ...]] = field(init=False)
@@ -81,7 +83,7 @@ class Part:
                 head = int(found[1])
                 self.heads[head] = (*self.heads.get(head, ()), name)
         self.shared = tuple(n for n in names if not _HEAD.search(n))
-        self.kernels = tuple(n for n in self.shared if n.endswith(".kernel"))
+        self.kernels = tuple(n for n in self.shared if self.parameters()[n].ndim > 1)
         prefixes = {module: f"{name}." if name else "" for name, module in
                     self.module.named_modules()}
         self.layers = tuple(layer for network in self.networks
@@ -97,10 +99,10 @@ class Part:
         return {name: everything[name] for name in self.shared}
 
     def activations(self, batch: Samples) -> list[Tensor]:
-        """What the units of each of ``layers`` give on a batch, [B, units] each; no autograd."""
+        """What the units of each of ``layers`` give on a batch, [M, units] each; no autograd."""
         assert self.inputs is not None
-        x = self.inputs(batch)
-        return [h for network in self.networks for h in network.run(x, batch.head).hidden]
+        x, head = self.inputs(batch)
+        return [h for network in self.networks for h in network.run(x, head).hidden]
 
 
 Parts = dict[str, Part]
@@ -108,6 +110,7 @@ Parts = dict[str, Part]
 
 def choose_parts(method: str, wanted: Sequence[str], parts: Parts) -> list[Part]:
     """The parts named in ``wanted``; ``UserError`` for one that the agent lacks or stands twice."""
+    wanted = named_parts(wanted, parts)
     config.require(len(set(wanted)) == len(wanted) > 0,
                    f"method {method!r} needs each of its parts once; got {', '.join(wanted)}")
     for name in wanted:
@@ -115,6 +118,12 @@ def choose_parts(method: str, wanted: Sequence[str], parts: Parts) -> list[Part]
             raise UserError(f"method {method!r} needs a part {name!r}; this agent has "
                             + (", ".join(parts) or "none"))
     return [parts[name] for name in wanted]
+
+
+def named_parts(wanted: Sequence[str], parts: Parts) -> list[str]:
+    """The names in ``wanted``, those that the policy is made of in the place of ``"policy"``."""
+    acting = [name for name, part in parts.items() if part.acts]
+    return [name for word in wanted for name in (acting if word == "policy" else [word])]
 
 
 def _hidden_layers(network: Network, prefix: str) -> list[HiddenLayer]:

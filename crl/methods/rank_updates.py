@@ -49,7 +49,7 @@ class RankUpdates(Freezing):
             rank: How much each later task adds. Published: 1.
         """
 
-        parts: tuple[str, ...] = ("actor",)
+        parts: tuple[str, ...] = ("policy",)
         first_rank: int | None = None
         rank: int = 1
 

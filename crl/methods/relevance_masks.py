@@ -52,7 +52,7 @@ class RelevanceMasks(Freezing):
                 first. About (1 − density)ᵗ of them are still free after t tasks.
         """
 
-        parts: tuple[str, ...] = ("actor",)
+        parts: tuple[str, ...] = ("policy",)
         density: float = 0.5
 
         def __post_init__(self) -> None:

@@ -55,7 +55,7 @@ class SI(Anchored):
                 1e-3 for split MNIST, 0.1 for permuted MNIST.
         """
 
-        parts: tuple[str, ...] = ("actor",)
+        parts: tuple[str, ...] = ("policy",)
         coefficient: float = 1.0
         damping: float = 1e-3
 
@@ -76,7 +76,7 @@ class SI(Anchored):
         self._start.clear()
 
     def loss(self, part: Part, batch: Samples) -> Tensor | None:
-        if part.name in self.config.parts:
+        if part in self.parts:
             shared = part.shared_parameters()
             step = _Step({n: p.grad.clone() for n, p in shared.items() if p.grad is not None},
                          {n: p.detach().clone() for n, p in shared.items()})

@@ -83,7 +83,7 @@ class VCL(Method):
             log_variance: What the log variance of every weight starts at.
         """
 
-        parts: tuple[str, ...] = ("actor",)
+        parts: tuple[str, ...] = ("policy",)
         coefficient: float = 1.0
         log_variance: float = -6.0
 

@@ -76,7 +76,7 @@ def sb3_twin(agent: SAC) -> SB3SAC:
     put(actor.mu, head.kernel[:, :2], head.bias[:2])
     put(actor.log_std, head.kernel[:, 2:], head.bias[2:])
     for critics, ours in ((twin.policy.critic, agent.critics),
-                          (twin.policy.critic_target, agent.target_critics)):
+                          (twin.policy.critic_target, agent.targets["critic"])):
         for i, network in enumerate(critics.q_networks):
             layers = [*ours.twins[i].trunk.dense, ours.twins[i].heads.items[0]]
             for linear, dense in zip((network[0], network[2], network[4]), layers, strict=True):
@@ -92,7 +92,7 @@ def sb3_twin(agent: SAC) -> SB3SAC:
 def test_losses_and_gradients_equal_those_of_stable_baselines3():
     agent = make(layer_norm=False, reward_scale=1.0, gamma=0.99)
     with torch.no_grad():  # a target that differs from the critic
-        for p in agent.target_critics.parameters():
+        for p in agent.targets["critic"].parameters():
             p.add_(0.05 * torch.randn(p.shape, generator=torch.Generator().manual_seed(1)))
     twin = sb3_twin(agent)
     batch = random_batch(np.random.default_rng(0))

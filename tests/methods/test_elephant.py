@@ -63,7 +63,7 @@ def started(*methods):
 
 def test_all_networks_of_the_agent_have_them_and_learn_them():
     agent = started(make())
-    networks = [agent.actor, *agent.critics.twins, *agent.target_critics.twins]
+    networks = [agent.actor, *agent.critics.twins, *agent.targets["critic"].twins]
     for network in networks:
         assert not network.plain
         for dense, units in zip(network.trunk.dense, network.trunk.activation, strict=True):

@@ -60,7 +60,7 @@ def test_target_critics_follow_slowly():
     plain, agent = learned(6), learned(6, make(parts=("critic",)))
     assert not torch.equal(flat(agent.critics), flat(plain.critics))
     gap = flat(agent.critics) - flat(plain.critics)
-    moved = flat(agent.target_critics) - flat(plain.target_critics)
+    moved = flat(agent.targets["critic"]) - flat(plain.targets["critic"])
     torch.testing.assert_close(moved, (1 - agent.config.polyak) * gap, atol=1e-6, rtol=1e-3)
 
 

@@ -21,7 +21,7 @@ class Bowl:
         module.a = nn.Parameter(torch.tensor([1.0, -2.0]))
         module.b = nn.Parameter(torch.tensor([[0.5]]))
         self.part = Part("actor", module, torch.optim.SGD(module.parameters(), 0.0),
-                         lambda batch, parameters=None: None, gaussian=False)
+                         lambda batch, parameters=None: None, gaussian=False, acts=True)
         self.method = crl.make_method("si", **settings)
         self.method.attach(SimpleNamespace(parts={"actor": self.part}, renewed=()), [])
 

@@ -52,7 +52,7 @@ def test_copies_use_the_means_and_draw_from_nobody():
     fill(agent, 0)
     batch = agent.replay.take(torch.arange(4).numpy())
     values = [network(batch.obs, batch.action, 0) for network in
-              (agent.critics, agent.critics, agent.target_critics, agent.target_critics)]
+              (agent.critics, agent.critics, agent.targets["critic"], agent.targets["critic"])]
     assert not torch.equal(values[0], values[1])  # networks that learn are sampled
     assert torch.equal(values[2], values[3])
     assert (outputs(agent, stream[0]) == outputs(agent, stream[0])).all()

@@ -1,0 +1,91 @@
+"""What a recurrent agent is made of: an encoder with a memory, and the policy left of it."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from crl.agent import BoolArray, FloatArray, Policy, PolicySpec, State
+from crl.agents.actions import Actions
+from crl.memory import Memory
+from crl.nn import state as trees
+from crl.nn.layers import Dense
+from crl.nn.network import Network
+from crl.sequences import Sequences
+
+
+class Encoder(nn.Module):
+    """Observation and previous action → ReLU embedding → memory; features are both, side by side.
+
+    What is seen now need not go through the memory (Ni et al. 2022).
+
+    Args:
+        obs_size, action_size: Widths of the inputs.
+        memory: The sequence core; its input size is the embedding's width.
+        generator: Source of the initial weights.
+    """
+
+    def __init__(self, obs_size: int, action_size: int, memory: Memory,
+                 generator: torch.Generator) -> None:
+        super().__init__()
+        self.embed = Dense(obs_size + action_size, memory.input_size, generator)
+        self.memory = memory
+        self.size_out = memory.input_size + memory.output_size
+
+    def forward(self, batch: Sequences, state: Tensor) -> Tensor:
+        """Features of every row, [B, L + 1, out], given the state before the first."""
+        # A row's action is already zero where an episode begins.
+        x = F.relu(self.embed(torch.cat((batch.obs, batch.action), -1)))
+        out, _ = self.memory.scan(x, state, batch.first)
+        return torch.cat((x, out), -1)
+
+    def step(self, obs: Tensor, action: Tensor, state: Tensor, first: Tensor
+             ) -> tuple[Tensor, Tensor]:
+        """One step.
+
+        Args:
+            obs: [B, obs].
+            action: The previous one, [B, act]; ignored where an episode begins.
+            state: The memory's, [B, state]; likewise.
+            first: [B] bool, where an episode begins.
+
+        Returns:
+            Features [B, out] and the next state.
+        """
+        action = torch.where(first.unsqueeze(-1), 0, action)
+        x = F.relu(self.embed(torch.cat((obs, action), -1)))
+        out, state = self.memory.step(x, state, first)
+        return torch.cat((x, out), -1), state
+
+
+class RecurrentPolicy(Policy):
+    """A frozen encoder and actor with one of its heads; its state: the memory's, and an action."""
+
+    def __init__(self, spec: PolicySpec, encoder: Encoder, actor: Network, head: int,
+                 actions: Actions) -> None:
+        self.spec = spec
+        self.encoder = encoder.requires_grad_(False)
+        self.actor = actor.requires_grad_(False)
+        self.head = head
+        self._actions = actions
+        self._generator = torch.Generator()
+        self.seed(0)
+
+    def seed(self, seed: int) -> None:
+        self._generator.manual_seed(seed)
+
+    def step(self, obs: FloatArray, state: State, first: BoolArray,
+             deterministic: bool = True) -> tuple[FloatArray, State]:
+        memory, previous = (trees.to_tensor(array) for array in state)
+        begins = torch.from_numpy(np.array(first, np.bool_))
+        with torch.inference_mode():
+            features, memory = self.encoder.step(trees.to_tensor(obs), previous, memory, begins)
+            out = self.actor(features, self.head)
+            action = cast(FloatArray, (
+                self._actions.mode(out) if deterministic
+                else self._actions.sample(out, self._generator)).numpy())
+        return self._actions.to_env(action), (memory.numpy(), action)
