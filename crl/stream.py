@@ -55,13 +55,21 @@ class StreamOptions:
         steps_per_task: Training budget of each task in environment steps; None: the stream's own.
         horizon: Steps after which an episode is truncated; None: the task's own (Meta-World: 200).
         partially_observable: Hide the goal from the observation (Meta-World only).
+        hide_velocities: Take velocities out of the observation; of Meta-World's, the frame before.
+        observe_reward: Append the reward of the step before to the observation.
+        frame_stack: Observations that an agent sees at once, the newest among them.
     """
 
     steps_per_task: int | None = None
     horizon: int | None = None
     partially_observable: bool = False
+    hide_velocities: bool = False
+    observe_reward: bool = False
+    frame_stack: int = 1
 
     def __post_init__(self) -> None:
+        config.require(self.frame_stack > 0,
+                       f"frame_stack must be a whole number above 0, got {self.frame_stack}")
         for field in ("steps_per_task", "horizon"):
             value = getattr(self, field)
             config.require(value is None or value > 0,
@@ -175,7 +183,7 @@ class TaskStream(Sequence[Task]):
                                     "shape")
             # Agents scale to actions' bounds; those of observations may differ.
             if not _alike(action, self.action_space):
-                advice = (": wrap it in gymnasium.wrappers.RescaleAction"
+                advice = (" bounds: wrap it in gymnasium.wrappers.RescaleAction"
                           if isinstance(action, Box) else "")
                 raise UserError(f"task {task.name!r} has actions {action}, the first task of the "
                                 f"stream {self.action_space}; all must have the same{advice}")

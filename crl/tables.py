@@ -12,8 +12,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from crl import registry
-from crl.envs.arm_tasks import ARM_TASKS
+from crl.envs.arm_tasks import ARM_TASKS, HIDDEN_ARM_TASKS
 from crl.envs.catalog import make_stream
+from crl.envs.memory_names import LENGTH_EXAMPLES, REPEAT_PREVIOUS
 from crl.envs.metaworld_tasks import TASKS
 from crl.evaluation import Episode
 from crl.progress import share
@@ -133,8 +134,12 @@ def _memories() -> Rows:
 
 def _tasks() -> Rows:
     rows: list[tuple[str, ...]] = [(name, "two-link arm") for name in ARM_TASKS]
+    rows += [(name, "two-link arm whose dynamics are hidden and change")
+             for name in HIDDEN_ARM_TASKS]
+    rows += [(name, "memory, any length") for name in LENGTH_EXAMPLES]
+    rows += [(f"repeat-previous-{size}", "memory") for size in REPEAT_PREVIOUS]
     rows += [(name, "Meta-World v3") for name in TASKS]
-    rows.append(("any Gymnasium id", "flat Box observations and actions, such as Pendulum-v1"))
+    rows.append(("any Gymnasium id", "flat Box observations, flat Box or Discrete actions"))
     return ("task", "from"), rows
 
 

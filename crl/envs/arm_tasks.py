@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import pi
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 
 class ArmTask(NamedTuple):
@@ -23,4 +23,11 @@ ARM_TASKS: dict[str, ArmTask] = {
     "arm-mirrored": ArmTask(((-1, 0), (0, -1)), (pi / 4, 3 * pi / 4)),
     "arm-swapped": ArmTask(((0, 1), (1, 0)), (3 * pi / 4, 5 * pi / 4)),
     "arm-crossed": ArmTask(((0, -1), (1, 0)), (5 * pi / 4, 7 * pi / 4)),
+}
+
+HiddenDynamics = Literal["gains", "friction", "delay"]
+HIDDEN_ARM_TASKS: dict[str, HiddenDynamics] = {
+    "arm-hidden-gains": "gains",
+    "arm-hidden-friction": "friction",
+    "arm-hidden-delay": "delay",
 }

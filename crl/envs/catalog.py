@@ -9,13 +9,15 @@ from typing import Any
 import gymnasium
 
 from crl import config, registry
-from crl.envs.arm_tasks import ARM_TASKS
-from crl.envs.memory_names import memory_task
+from crl.envs.arm_tasks import ARM_TASKS, HIDDEN_ARM_TASKS
+from crl.envs.memory_names import EXAMPLES, memory_task
 from crl.envs.metaworld_tasks import TASKS
 from crl.errors import UserError, unknown
 from crl.stream import Env, StreamOptions, Task, TaskStream
 
 DEFAULT_STEPS = 100_000
+ARMS = (*ARM_TASKS, *HIDDEN_ARM_TASKS)
+_META_WORLD_ONLY = "partially_observable works on Meta-World tasks, not on {!r}"
 
 
 def make_stream(name: str, **options: Any) -> TaskStream:
@@ -63,12 +65,16 @@ def stream_of(
     for head, task in enumerate(tasks):
         seen[task] = seen.get(task, 0) + 1
         unique = task if seen[task] == 1 else f"{task}@{seen[task]}"
-        entries.append(Task(unique, maker(task, options), steps, head))
+        entries.append(Task(unique, partial(_make, maker(task, options), task, options), steps,
+                            head))
     protocol = ":".join([
         label or "tasks-v1," + ",".join(tasks),
         f"steps={steps}",
         f"horizon={options.horizon or 'default'}",
         *(["goal=hidden"] if options.partially_observable else []),
+        *(["velocities=hidden"] if options.hide_velocities else []),
+        *(["reward=observed"] if options.observe_reward else []),
+        *([f"frames={options.frame_stack}"] if options.frame_stack > 1 else []),
     ])
     return TaskStream(entries, name=name, protocol=protocol)
 
@@ -76,18 +82,34 @@ def stream_of(
 def maker(task: str, options: StreamOptions) -> Callable[..., Env]:
     """``make(render_mode=None)`` for a task's name; ``UserError`` if there is no such task."""
     if found := memory_task(task):
+        config.require(options.horizon is None,
+                       f"the horizon of {task!r} is what its name says; leave stream.horizon out")
+        config.require(not options.partially_observable, _META_WORLD_ONLY.format(task))
         return partial(_make_memory_task, *found)
     if task in TASKS:
         return partial(_make_metaworld, task, options.horizon, options.partially_observable)
-    if options.partially_observable and (task in ARM_TASKS or task in gymnasium.registry):
-        raise UserError(f"partially_observable works on Meta-World tasks, not on {task!r}")
-    if task in ARM_TASKS:
+    if options.partially_observable and (task in ARMS or task in gymnasium.registry):
+        raise UserError(_META_WORLD_ONLY.format(task))
+    if task in ARMS:
         return partial(_make_arm, task, options.horizon)
     if task in gymnasium.registry:
         return partial(_make_gymnasium, task, options.horizon)
     others = (name for name in gymnasium.registry if not name.startswith("crl/"))  # TASKS again
-    raise unknown("stream or task", task, [*registry.streams.names(), *ARM_TASKS, *TASKS, *others],
-                  "type 'crl list streams' or 'crl list tasks'")
+    known = [*registry.streams.names(), *ARMS, *TASKS, *EXAMPLES, *others]
+    raise unknown("stream or task", task, known, "type 'crl list streams' or 'crl list tasks'")
+
+
+def _make(make: Callable[..., Env], name: str, options: StreamOptions,
+          render_mode: str | None = None) -> Env:
+    """An environment, and around it what the user wants it to show."""
+    from crl.envs import views
+
+    env = make(render_mode=render_mode)
+    if options.hide_velocities:
+        env = views.HideVelocities(env, name)
+    if options.observe_reward:
+        env = views.ObserveReward(env)
+    return env if options.frame_stack == 1 else views.stack_frames(env, options.frame_stack)
 
 
 def _make_metaworld(
@@ -109,8 +131,11 @@ def _make_memory_task(cls: str, arguments: tuple[int, ...], render_mode: str | N
 
 def _make_arm(task: str, horizon: int | None, render_mode: str | None = None) -> Env:
     from crl.envs.arm import ArmEnv
+    from crl.envs.hidden_arm import HiddenArmEnv
 
     options: dict[str, Any] = {} if horizon is None else {"horizon": horizon}
+    if task in HIDDEN_ARM_TASKS:
+        return HiddenArmEnv(HIDDEN_ARM_TASKS[task], render_mode=render_mode, **options)
     return ArmEnv(*ARM_TASKS[task], render_mode=render_mode, **options)
 
 

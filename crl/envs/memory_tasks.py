@@ -14,8 +14,6 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 
-from crl.config import require
-
 Observation = NDArray[np.float32]
 
 
@@ -77,7 +75,6 @@ class TMaze(MemoryTask):
 
     def __init__(self, length: int) -> None:
         super().__init__(4, 4)
-        require(length > 0, f"a corridor's length must be above 0, got {length}")
         self.length = length
         self.horizon = self.correlation_horizon = length + 1
 
@@ -101,35 +98,42 @@ class TMaze(MemoryTask):
 
 
 class MemoryLength(MemoryTask):
-    """bsuite's memory length (Osband et al. 2020): a bit, a wait of ``length`` steps, an answer.
+    """bsuite's memory length (Osband et al. 2020): bits, a wait of ``length`` steps, an answer.
 
-    Observations are the share of time that remains and the bit (±1, in the first one only). The
-    answer is the action on the last observation: reward 1 if right, −1 if not.
+    Observations are the share of time that remains, the number of the bit that is asked for (in the
+    last one only) and the bits (±1, in the first one only). The answer is the action on the last
+    observation: reward 1 if it is that bit, −1 if not.
 
     Args:
-        length: Steps between the bit and the answer.
+        length: Steps between the bits and the answer.
+        bits: How many are shown.
         actions: How many there are; those above 1 are wrong answers.
     """
 
-    def __init__(self, length: int, actions: int = 2) -> None:
-        super().__init__(2, actions)
-        require(length > 0, f"a memory's length must be above 0, got {length}")
-        self.length = length
+    def __init__(self, length: int, bits: int = 1, actions: int = 2) -> None:
+        super().__init__(2 + bits, actions)
+        self.length, self.bits = length, bits
         self.chance = 1 / actions
         self.horizon = self.correlation_horizon = length + 1
 
     def _begin(self) -> None:
-        self._bit = int(self.np_random.integers(2))
+        self._shown = self.np_random.integers(2, size=self.bits)
+        self._query = int(self.np_random.integers(self.bits))
 
     def _observe(self) -> Observation:
-        shown = 2 * self._bit - 1 if self._time == 0 else 0
-        return np.array([1 - self._time / self.length, shown], np.float32).clip(-1, 1)
+        obs = np.zeros(2 + self.bits, np.float32)
+        obs[0] = max(0.0, 1 - self._time / self.length)
+        if self._time == self.length:
+            obs[1] = self._query
+        if self._time == 0:
+            obs[2:] = 2 * self._shown - 1
+        return obs
 
     def _act(self, action: int) -> tuple[float, bool, bool]:
         if self._time < self.length:
             return 0.0, False, False
-        right = action == self._bit
-        return 1.0 if right else -1.0, True, right
+        right = action == self._shown[self._query]
+        return 1.0 if right else -1.0, True, bool(right)
 
 
 class RepeatPrevious(MemoryTask):
@@ -147,7 +151,6 @@ class RepeatPrevious(MemoryTask):
     def __init__(self, back: int, decks: int = 1) -> None:
         super().__init__(4, 4)
         self.horizon = 52 * decks - 1
-        require(0 < back < self.horizon, f"back must be between 1 and {self.horizon - 1}")
         self.back, self.decks = back, decks
         self.correlation_horizon = back + 1
         self.answers = self.horizon - back
