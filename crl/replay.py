@@ -91,6 +91,7 @@ class AnyReplay(Protocol):
 
     kind: type[Samples]
     device: str
+    length: int  # steps of the environment in a sample
 
     def __len__(self) -> int: ...
 
@@ -101,6 +102,11 @@ class AnyReplay(Protocol):
     def take(self, start: np.ndarray) -> Samples:
         """The samples at ``start``, indices below ``len(self)`` [B]."""
         ...
+
+
+def in_samples(steps: int, replay: AnyReplay) -> int:
+    """A number of environment steps, which settings are given in, as samples; at least one."""
+    return max(1, steps // replay.length)
 
 
 class Replay:
@@ -117,6 +123,7 @@ class Replay:
     """
 
     kind: type[Samples] = Batch
+    length = 1
 
     def __init__(self, capacity: int, obs_size: int, action_size: int, *, n_step: int = 1,
                  gamma: float = 0.99, device: str = "cpu") -> None:

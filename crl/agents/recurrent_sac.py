@@ -120,8 +120,9 @@ class RecurrentSAC(SoftActorCritic[Sequences]):
     # ---- learning ----
 
     def _add_gradients(self, batch: Sequences) -> dict[str, Tensor]:
-        losses = self.losses(batch)
-        torch.autograd.backward(list(losses.values()))
+        with torch.enable_grad():  # methods ask for gradients from within no_grad
+            losses = self.losses(batch)
+            torch.autograd.backward(list(losses.values()))
         return losses
 
     def losses(self, batch: Sequences) -> dict[str, Tensor]:

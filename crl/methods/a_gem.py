@@ -7,7 +7,7 @@ Continual World (Wołczyk et al. 2021).
 from __future__ import annotations
 
 from crl.methods.projection import FloatArray, GradientProjection
-from crl.replay import Samples
+from crl.replay import Samples, in_samples
 
 
 class AGEM(GradientProjection):
@@ -25,7 +25,8 @@ class AGEM(GradientProjection):
     paper = "Chaudhry et al. 2019"
 
     def references(self) -> list[Samples]:
-        return [self._memory.sample(self.config.batch_size, self._rng)]
+        count = in_samples(self.config.batch_size, self.learner.replay)
+        return [self._memory.sample(count, self._rng)]
 
     def multipliers(self, gram: FloatArray, products: FloatArray) -> FloatArray:
         factor: FloatArray = -products / gram[0]

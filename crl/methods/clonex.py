@@ -20,7 +20,7 @@ from crl.methods.cloning import StoredOutputs, draw, outputs_at, store
 from crl.methods.parts import Part
 from crl.nn.distributions import gaussian_kl
 from crl.nn.state import tensors_to_tree, tree_to_tensors
-from crl.replay import Samples
+from crl.replay import Samples, in_samples
 from crl.stream import Task, TaskStream
 
 
@@ -75,8 +75,9 @@ class ClonEx(Method):
 
     def divergence(self, part: Part) -> Tensor:
         """Mean KL(stored ‖ current) over a batch of stored states."""
-        memory = draw(self._memory, self.config.batch_size, self._rng)
-        now = outputs_at(part, self.learner.replay.kind.from_seen(memory))
+        replay = self.learner.replay
+        memory = draw(self._memory, in_samples(self.config.batch_size, replay), self._rng)
+        now = outputs_at(part, replay.kind.from_seen(memory))
         return gaussian_kl(memory["mean"], memory["std"], now.mean, now.std).mean()
 
     def gradients(self) -> None:
@@ -85,7 +86,8 @@ class ClonEx(Method):
             torch.nn.utils.clip_grad_norm_(parameters, self.config.clip_norm)
 
     def end_task(self, task: Task) -> None:
-        batch = self.learner.replay.sample(self.config.samples_per_task, self._rng)
+        replay = self.learner.replay
+        batch = replay.sample(in_samples(self.config.samples_per_task, replay), self._rng)
         self._memory = store(self._memory, self.parts[0], batch)
 
     def state_dict(self) -> Tree:

@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.func import jacrev
+from torch.func import grad, jacrev
 
 from crl.config import require
 from crl.methods.importance import Outputs, SampledImportance, mean_over_samples
 from crl.methods.parts import Parameters, Part
-from crl.replay import Samples
+from crl.replay import Batch, Samples
 from crl.stream import Task
 
 
@@ -61,7 +62,7 @@ class EWC(SampledImportance):
 
     def end_task(self, task: Task) -> None:
         for part in self.parts:
-            importance = fisher(part, self.samples(), self.config.floor)
+            importance = fisher(part, self.samples(), self.config.floor, self._rng)
             if self.config.online is None:
                 self._anchors.add(part, importance)
                 continue
@@ -70,23 +71,49 @@ class EWC(SampledImportance):
                                          for name, new in importance.items()})
 
 
-def fisher(part: Part, batches: Sequence[Samples], floor: float = 0.0) -> Parameters:
+def fisher(part: Part, batches: Sequence[Samples], floor: float = 0.0,
+           rng: np.random.Generator | None = None) -> Parameters:
     """Diagonal Fisher information of a part's shared parameters, averaged over samples.
 
     For Gaussian outputs Σ_out ((∂μ)² + 2(∂σ)²) / (σ² + 1e-6); for point predictions, taken as means
-    of a unit Gaussian, Σ_out (∂y)². Each sample's value is at least ``floor``.
+    of a unit Gaussian, Σ_out (∂y)². A sequence has so many outputs that its sum Σᵢ wᵢ (∂oᵢ)² is
+    estimated: (Σᵢ ±√wᵢ ∂oᵢ)² with signs drawn at random has it as its mean. Each sample's value is
+    at least ``floor``.
+
+    Args:
+        part: The part.
+        batches: The samples.
+        floor: As above.
+        rng: Source of the signs; needed for sequences only.
     """
-    def of_sample(outputs: Outputs, parameters: Parameters) -> Parameters:
+    def weights(values: tuple[Tensor, ...]) -> list[Tensor]:
+        if not part.gaussian:
+            return [torch.ones_like(values[0])]
+        variance = values[1].square() + 1e-6
+        return [1 / variance, 2 / variance]
+
+    def information(outputs: Outputs, parameters: Parameters) -> Parameters:
         values, slopes = outputs(parameters), jacrev(outputs)(parameters)
-        weights = [torch.ones_like(values[0])]
-        if part.gaussian:
-            variance = values[1].square() + 1e-6
-            weights = [1 / variance, 2 / variance]
+        return {name: sum((torch.tensordot(weight, slope[name].square(), 1)
+                           for weight, slope in zip(weights(values), slopes, strict=True)),
+                          torch.tensor(0.0)) for name in parameters}
 
-        def information(name: str) -> Tensor:
-            return sum((torch.tensordot(weight, slope[name].square(), 1)
-                        for weight, slope in zip(weights, slopes, strict=True)), torch.tensor(0.0))
+    def estimate(outputs: Outputs, parameters: Parameters) -> Parameters:
+        assert rng is not None
 
-        return {name: information(name).clamp(min=floor) for name in parameters}
+        def projection(parameters: Parameters) -> Tensor:
+            values = outputs(parameters)
+            total = values[0].new_zeros(())
+            for value, weight in zip(values, weights(values), strict=True):
+                sign = torch.from_numpy(rng.choice([-1.0, 1.0], value.shape)).to(value)
+                total = total + (sign * weight.detach().sqrt() * value).sum()
+            return total
+
+        return {name: slope.square() for name, slope in grad(projection)(parameters).items()}
+
+    def of_sample(outputs: Outputs, parameters: Parameters) -> Parameters:
+        exact = isinstance(batches[0], Batch)
+        found = (information if exact else estimate)(outputs, parameters)
+        return {name: value.clamp(min=floor) for name, value in found.items()}
 
     return mean_over_samples(part, batches, of_sample)

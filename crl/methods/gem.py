@@ -12,7 +12,7 @@ from scipy.optimize import nnls
 
 from crl.config import require
 from crl.methods.projection import FloatArray, GradientProjection
-from crl.replay import Samples
+from crl.replay import Samples, in_samples
 
 _RIDGE = 1e-9
 
@@ -55,7 +55,8 @@ class GEM(GradientProjection):
 
     def references(self) -> list[Samples]:
         choices = np.eye(len(self._memory.tasks))
-        return [self._memory.sample(self.config.batch_size, self._rng, choice)
+        count = in_samples(self.config.batch_size, self.learner.replay)
+        return [self._memory.sample(count, self._rng, choice)
                 for choice in choices]
 
     def multipliers(self, gram: FloatArray, products: FloatArray) -> FloatArray:

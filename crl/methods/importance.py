@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from crl.methods.anchors import Anchored
 from crl.methods.base import Learner
 from crl.methods.parts import Gaussian, Parameters, Part
 from crl.nn.layers import rows_by_head
-from crl.replay import Samples
+from crl.replay import Batch, Samples, in_samples
 from crl.stream import TaskStream
 
 Outputs = Callable[[Parameters], tuple[Tensor, ...]]
@@ -58,7 +59,8 @@ class SampledImportance(Anchored):
 
     def samples(self) -> list[Samples]:
         """Transitions of the task that has just ended."""
-        return [self.learner.replay.sample(self.config.batch_size, self._rng)
+        replay = self.learner.replay
+        return [replay.sample(in_samples(self.config.batch_size, replay), self._rng)
                 for _ in range(self.config.batches)]
 
     def state_dict(self) -> Tree:
@@ -80,7 +82,8 @@ def mean_over_samples(part: Part, batches: Sequence[Samples],
         part: The part.
         batches: The samples.
         of_sample: The importance for one sample, from its outputs as a function of the shared
-            parameters, and those parameters; differentiates with ``torch.func``.
+            parameters, and those parameters; differentiates with ``torch.func``. A sequence's
+            outputs are those of all its steps, [steps, outputs].
     """
     shared: Parameters = {n: p.detach() for n, p in part.shared_parameters().items()}
     total = {n: torch.zeros_like(p) for n, p in shared.items()}
@@ -97,6 +100,8 @@ def mean_over_samples(part: Part, batches: Sequence[Samples],
 
     kind: Any = type(batches[0])
     of_each = vmap(importance, in_dims=(None, 0, None))
+    if kind is not Batch:  # a memory looks where episodes begin, which vmap cannot
+        of_each = partial(_one_by_one, importance)
     training = part.module.training
     part.module.eval()
     for batch in batches:
@@ -106,6 +111,14 @@ def mean_over_samples(part: Part, batches: Sequence[Samples],
     part.module.train(training)
     count = sum(len(batch.obs) for batch in batches)
     return {name: t / count for name, t in total.items()}
+
+
+def _one_by_one(importance: Callable[..., Parameters], parameters: Parameters,
+                columns: dict[str, Tensor], head: int) -> Parameters:
+    """What ``vmap`` of ``importance`` gives."""
+    found = [importance(parameters, {name: column[i] for name, column in columns.items()}, head)
+             for i in range(len(columns["obs"]))]
+    return {name: torch.stack([f[name] for f in found]) for name in parameters}
 
 
 def _pieces(batch: Samples) -> Iterator[tuple[dict[str, Tensor], int]]:

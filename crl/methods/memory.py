@@ -10,7 +10,7 @@ from crl import seeding
 from crl.checkpoint import Tree
 from crl.methods.base import Learner, Method
 from crl.nn.state import tensors_to_tree, tree_to_tensors
-from crl.replay import AnyReplay, Batch, Samples
+from crl.replay import AnyReplay, Batch, Samples, in_samples
 from crl.stream import Task, TaskStream
 
 
@@ -72,8 +72,9 @@ class Remembering(Method):
     def attach(self, learner: Learner, stream: TaskStream) -> None:
         super().attach(learner, stream)
         self._rng = seeding.generator(self.seed, self.name)
-        self._memory = TaskMemory(self.config.samples_per_task, learner.replay.kind,
-                                  learner.replay.device)
+        replay = learner.replay
+        self._memory = TaskMemory(in_samples(self.config.samples_per_task, replay), replay.kind,
+                                  replay.device)
 
     def end_task(self, task: Task) -> None:
         self._memory.add(self.learner.replay, self._rng)

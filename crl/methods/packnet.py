@@ -140,7 +140,7 @@ class PackNet(Freezing):
         """Parameters that are trained no more, besides the kernels."""
         if not self._finished:
             return set()
-        old_heads = (n for head in self._heads_done for n in part.heads[head])
+        old_heads = (n for head in self._heads_done for n in part.heads.get(head, ()))
         return (set(part.shared) - set(part.kernels)) | set(old_heads)
 
     def _reset_optimizers(self) -> None:

@@ -15,7 +15,7 @@ from crl.config import require
 from crl.methods.base import Learner, Method
 from crl.methods.rehearsal import replace_rows
 from crl.methods.reservoir import Reservoir
-from crl.replay import Samples
+from crl.replay import Samples, in_samples
 from crl.stream import Task, TaskStream
 
 
@@ -51,8 +51,9 @@ class PerfectMemory(Method):
     def attach(self, learner: Learner, stream: TaskStream) -> None:
         super().attach(learner, stream)
         self._rng = seeding.generator(self.seed, self.name)
-        self._reservoir = Reservoir(self.config.capacity, learner.replay.kind,
-                                    learner.replay.device)
+        replay = learner.replay
+        self._reservoir = Reservoir(in_samples(self.config.capacity, replay), replay.kind,
+                                    replay.device)
 
     def rehearse(self, batch: Samples) -> Samples:
         old, current = self._reservoir.seen, len(self.learner.replay)

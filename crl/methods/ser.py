@@ -18,7 +18,7 @@ from crl.methods.cloning import StoredOutputs, draw, outputs_at, store
 from crl.methods.parts import Parameters, Part
 from crl.nn.distributions import gaussian_kl
 from crl.nn.state import tensors_to_tree, tree_to_tensors
-from crl.replay import Samples
+from crl.replay import Samples, in_samples
 from crl.stream import Task, TaskStream
 
 
@@ -90,7 +90,8 @@ class SER(Method):
 
     def end_task(self, task: Task) -> None:
         part = self.parts[0]
-        batch = self.learner.replay.sample(self.config.samples_per_task, self._rng)
+        replay = self.learner.replay
+        batch = replay.sample(in_samples(self.config.samples_per_task, replay), self._rng)
         self._stored = store(self._stored, part, batch)
         self._old = {name: p.detach().clone() for name, p in part.parameters().items()}
 

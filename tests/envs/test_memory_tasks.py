@@ -109,8 +109,8 @@ def test_noise_differs_between_steps_and_seeds_make_episodes():
 
 
 @pytest.mark.parametrize(("name", "horizon"), [
-    ("t-maze-100", 101), ("memory-length-30", 31), ("memory-query-10", 11), ("repeat-previous-easy", 51),
-    ("repeat-previous-medium", 103), ("repeat-previous-hard", 155)])
+    ("t-maze-100", 101), ("memory-length-30", 31), ("memory-query-10", 11),
+    ("repeat-previous-easy", 51), ("repeat-previous-medium", 103), ("repeat-previous-hard", 155)])
 def test_names(name, horizon):
     stream = crl.make_stream(name, steps_per_task=100)
     assert stream.make(stream[0]).unwrapped.horizon == horizon

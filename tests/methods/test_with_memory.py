@@ -1,0 +1,169 @@
+"""Methods on an agent with a memory: they work on it, or say what they lack."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from toy import corners
+
+import crl
+from crl.agent import Step
+from crl.agents.recurrent_sac import RecurrentSAC
+from crl.methods.ewc import fisher
+from crl.registry import methods
+from crl.stream import step_env
+
+SMALL = {"hidden": (8,), "memory_size": 6, "batch_size": 4, "sequence_length": 12, "burn_in": 2,
+         "start_steps": 20, "update_after": 20, "update_to_data": 0.3}
+FEW = {name: {"samples_per_task": 60, "batch_size": 24}
+       for name in ("a-gem", "gem", "clonex")} | {
+    name: {"samples_per_task": 60} for name in ("ser", "replay-scheduling",
+                                                "power-law-rehearsal")} | {
+    name: {"batches": 2, "batch_size": 24} for name in ("ewc", "mas")} | {
+    "continual-backprop": {"maturity": 3, "rate": 0.05}, "redo": {"period": 5},
+    "resets": {"period": 7}}
+MADE_OF_LAYERS = {"vcl", "clnp", "relevance-masks", "rank-updates", "input-affine"}
+CONTINUOUS_ONLY = {"clonex", "ser"}
+
+
+def make(*names, stream=None, seed=0, settings=(), **options) -> tuple[RecurrentSAC, list]:
+    stream = stream or corners(3)
+    agent = crl.make_agent("recurrent-sac", stream, seed=seed, **{**SMALL, **options})
+    made = [crl.make_method(n, seed=7, **{**FEW.get(n, {}), **dict(settings)}) for n in names]
+    agent.attach(made)
+    return agent, stream
+
+
+def visit(agent, task, episodes: int = 3, seed: int = 0) -> None:
+    env = task.make()
+    agent.begin_task(task)
+    for e in range(episodes):
+        (obs, _), first, over = env.reset(seed=seed + e), np.array([True]), False
+        while not over:
+            action = agent.act(np.float32(obs)[None], first)
+            following, reward, ended, cut, info = step_env(env, action[0])
+            agent.observe(Step(np.float32(obs)[None], action, np.array([reward], np.float32),
+                               np.float32(following)[None], np.array([ended]), np.array([cut]),
+                               first, [info]))
+            agent.update()
+            obs, first, over = following, np.array([False]), ended or cut
+    agent.end_task(task)
+
+
+def flat(agent) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for part in agent.parts.values()
+                      for p in part.module.parameters()])
+
+
+def actions(agent, task, seed: int = 0) -> np.ndarray:
+    """What the policy for a task does, over an episode of one that does nothing."""
+    policy, env = agent.policy(task), task.make()
+    obs, _ = env.reset(seed=seed)
+    state, first, done = policy.initial_state(1), np.array([True]), []
+    for _ in range(20):
+        action, state = policy.step(np.float32(obs)[None], state, first)
+        done.append(action[0])
+        obs, *_ = step_env(env, np.zeros_like(action[0]))
+        first = np.array([False])
+    return np.array(done)
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_every_method_works_on_a_memory_or_says_what_it_lacks(name):
+    options = {"layer_norm": False} if name == "clnp" else {}
+    if name in MADE_OF_LAYERS:
+        with pytest.raises(crl.UserError, match=f"{name!r}.*hidden layers; 'memory' is not"):
+            make(name, **options)
+        options["settings"] = {"parts": ("actor",)}
+    agent, stream = make(name, **options)
+    for task in stream:
+        visit(agent, task)
+        assert torch.isfinite(flat(agent)).all()
+        assert np.isfinite(actions(agent, task)).all()
+
+
+@pytest.mark.parametrize("name", [n for n in methods.names() if n not in MADE_OF_LAYERS])
+def test_discrete_actions_too_or_the_reason(name):
+    stream = crl.make_stream("memory-query-4,t-maze-4", steps_per_task=100)
+    if name in CONTINUOUS_ONLY:
+        with pytest.raises(crl.UserError, match="Gaussian outputs"):
+            make(name, stream=stream)
+        return
+    agent, _ = make(name, stream=stream)
+    for task in stream:
+        visit(agent, task, 12)
+        assert torch.isfinite(flat(agent)).all()
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_a_saved_agent_goes_on_to_the_bit(name):
+    options = {"layer_norm": False} if name == "clnp" else {}
+    if name in MADE_OF_LAYERS:
+        options["settings"] = {"parts": ("actor",)}
+    (one, stream), (two, _) = make(name, **options), make(name, **options)
+    visit(one, stream[0])
+    two.load_state_dict(one.state_dict())
+    for agent in (one, two):
+        visit(agent, stream[1], seed=30)
+    assert torch.equal(flat(one), flat(two))
+
+
+def test_packnet_keeps_what_a_memory_does_to_the_bit():
+    agent, stream = make("packnet")
+    kept = []
+    for task in stream:
+        visit(agent, task)
+        kept.append(actions(agent, task))
+    for task, before in zip(stream, kept, strict=True):
+        assert np.array_equal(actions(agent, task), before)
+    plain, _ = make()
+    for task in stream:
+        visit(plain, task)
+        kept.append(actions(plain, task))
+    assert not np.array_equal(actions(plain, stream[0]), kept[3])  # control: fine-tuning moves
+
+
+def test_methods_protect_the_memory_with_the_actor_by_default():
+    agent, _ = make("ewc")
+    assert [part.name for part in agent.methods.items[0].parts] == ["memory", "actor"]
+
+
+@pytest.mark.parametrize("part", ["memory", "actor", "critic"])
+def test_a_sequences_fisher_information_is_estimated_without_bias(part):
+    """Against the sum over all outputs, one gradient each."""
+    agent, stream = make(memory="s5", memory_options={"modes": 4, "blocks": 1, "layers": 1})
+    visit(agent, stream[0])
+    batch = agent.replay.sample(1, np.random.default_rng(0))
+    part = agent.parts[part]
+    outputs = part.outputs(batch)
+    if part.gaussian:
+        variance = outputs.std.detach().square() + 1e-6
+        terms = [(outputs.mean, 1 / variance), (outputs.std, 2 / variance)]
+    else:
+        terms = [(outputs, torch.ones_like(outputs))]
+    exact = {name: torch.zeros_like(p) for name, p in part.shared_parameters().items()}
+    for values, weights in terms:
+        for value, weight in zip(values.flatten(), weights.flatten(), strict=True):
+            found = torch.autograd.grad(value, list(part.shared_parameters().values()),
+                                        retain_graph=True, allow_unused=True)
+            for name, g in zip(exact, found, strict=True):
+                if g is not None:
+                    exact[name] += (weight * g.square()).detach()
+    rng = np.random.default_rng(1)
+    repeated = [fisher(part, [batch], rng=rng) for _ in range(600)]
+    for name in exact:
+        draws = torch.stack([r[name] for r in repeated])
+        error = draws.std(0) / len(draws) ** 0.5
+        assert ((draws.mean(0) - exact[name]).abs() <= 5 * error + 1e-7).all(), name
+
+
+def test_steps_that_are_not_usable_do_not_count():
+    agent, stream = make()
+    visit(agent, stream[0])
+    batch = agent.replay.sample(4, np.random.default_rng(0))
+    nothing = replace(batch, usable=torch.zeros_like(batch.usable))
+    importance = fisher(agent.parts["memory"], [nothing], rng=np.random.default_rng(0))
+    assert all((value == 0).all() for value in importance.values())
