@@ -50,6 +50,8 @@ class PolicySpec:
             actions, which it gives as vectors with a single 1, these are 0 and 1.
         discrete: Whether actions are choices.
         state_shapes: Shape of each array of the recurrent state, without the batch.
+        context: Observations that an action depends on directly rather than through a state that
+            steps have rewritten, the current one among them.
     """
 
     task: str
@@ -59,6 +61,7 @@ class PolicySpec:
     action_high: FloatArray
     discrete: bool = False
     state_shapes: tuple[tuple[int, ...], ...] = ()
+    context: int = 1
 
 
 class Policy(ABC):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -95,9 +96,13 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("eval", _eval, "Evaluate the newest policies of a run.")
     sub.add_argument("folder", type=Path)
     sub.add_argument("--task", help="one task of the run; default: all")
-    sub.add_argument("--episodes", type=_positive, default=10)
+    sub.add_argument("--episodes", type=_positive, help="default: 10; 100 of --memory")
     sub.add_argument("--seed", type=_natural, default=0)
     sub.add_argument("--stochastic", action="store_true", help="sample actions")
+    sub.add_argument("--memory", action="store_true",
+                     help="success at correlation horizons, beside a control without memory")
+    sub.add_argument("--lengths", type=_lengths, default=(), metavar="L,L,…",
+                     help="lengths of a memory task to test, such as 100,300,1000")
     sub.add_argument("--video", type=Path, help="write the episodes to this .mp4 (needs --task)")
 
     sub = command("report", _report, "Write a self-contained HTML page, PNG and CSV from runs.")
@@ -123,6 +128,10 @@ def _positive(text: str) -> int:
     if text.strip("0") and text.isdecimal() and text.isascii() and len(text) <= _LONGEST_NUMBER:
         return int(text)
     raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text[:40]!r}")
+
+
+def _lengths(text: str) -> tuple[int, ...]:
+    return tuple(_positive(part.strip()) for part in text.split(","))
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -183,22 +192,47 @@ def _eval(options: argparse.Namespace) -> None:
     from crl.tables import console, evaluation_table
     from crl.video import record
 
+    if options.memory or options.lengths:
+        if options.video or options.stochastic:
+            raise UserError("--memory counts successes of the deterministic policy; leave --video "
+                            "and --stochastic out")
+        return _eval_memory(options)
     if options.video and options.task is None:
         raise UserError("--video shows one task; add --task, one of those that 'crl eval "
                         f"{options.folder}' lists")
     run = Run(options.folder)
     agent, stream = run.agent(), run.stream
     tasks = list(stream) if options.task is None else [stream[options.task]]
+    episodes = options.episodes or 10
     settings = {"seed": options.seed, "deterministic": not options.stochastic}
     results = {}
     for task in tasks:
         policy = agent.policy(task)
         if options.video:
-            rows = record(policy, stream, task, options.video, options.episodes, **settings)
+            rows = record(policy, stream, task, options.video, episodes, **settings)
         else:
-            rows = evaluate(policy, task, options.episodes, **settings)
+            rows = evaluate(policy, task, episodes, **settings)
         results[task.name] = rows
     console().print(evaluation_table(results))
+
+
+def _eval_memory(options: argparse.Namespace) -> None:
+    from crl.memory_evaluation import MemoryRow, evaluate_memory
+    from crl.run import Run
+    from crl.tables import console, memory_table
+
+    run = Run(options.folder)
+    agent, stream = run.agent(), run.stream
+    tasks = list(stream) if options.task is None else [stream[options.task]]
+    status = console().status("") if console().is_terminal else None
+    rows: list[MemoryRow] = []
+    with status or contextlib.nullcontext():
+        for task in tasks:
+            rows += evaluate_memory(
+                agent.policy(task), task, run.config["stream"], options.lengths,
+                options.episodes or 100, options.seed,
+                lambda name: status.update(name) if status else None)
+    console().print(memory_table(rows))
 
 
 def _report(options: argparse.Namespace) -> None:

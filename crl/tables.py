@@ -17,6 +17,7 @@ from crl.envs.catalog import make_stream
 from crl.envs.memory_names import LENGTH_EXAMPLES, REPEAT_PREVIOUS
 from crl.envs.metaworld_tasks import TASKS
 from crl.evaluation import Episode
+from crl.memory_evaluation import MemoryRow
 from crl.progress import share
 
 
@@ -60,6 +61,19 @@ def evaluation_table(results: Mapping[str, Sequence[Episode]]) -> Table:
             f"{sum(e.reward_sum for e in episodes) / count:.1f}",
             f"{sum(e.length for e in episodes) / count:.0f}",
         )
+    return table
+
+
+def memory_table(rows: Sequence[MemoryRow]) -> Table:
+    """A row a task and correlation horizon: success with its standard error, beside the control."""
+    table = _table()
+    for column in ("task", "ξ", "a test of", "success", "without memory", "chance"):
+        table.add_column(column, justify="left" if column in ("task", "a test of") else "right",
+                         no_wrap=True)
+    for row in rows:
+        both = (f"{p:.2f} ± {(p * (1 - p) / len(row.success)) ** 0.5:.2f}"
+                for p in (row.success.mean(), row.control.mean()))
+        table.add_row(row.task, str(row.horizon), f"{row.kind} memory", *both, f"{row.chance:.2g}")
     return table
 
 

@@ -87,7 +87,8 @@ class RecurrentSAC(SoftActorCritic[Sequences]):
             trees.put_parameters(modules[-1], self.methods.deployed(self.parts[name], task))
         actions = self._actions
         spec = PolicySpec(task.name, *self._observation_bounds, actions.low, actions.high,
-                          actions.critic_inputs == 0, ((self._states[0],), (actions.size,)))
+                          actions.critic_inputs == 0, ((self._states[0],), (actions.size,)),
+                          self.encoder.memory.context)
         return RecurrentPolicy(spec, cast(Encoder, modules[0]), cast(Network, modules[1]),
                                self._head_of(task), actions)
 

@@ -20,3 +20,9 @@ def memory_task(name: str) -> tuple[str, tuple[int, ...]] | None:
     if family == "repeat-previous" and last in REPEAT_PREVIOUS:
         return "RepeatPrevious", REPEAT_PREVIOUS[last]
     return None
+
+
+def of_length(name: str, length: int) -> str | None:
+    """The task of the same family and another length; None if the family has no lengths."""
+    family = name.rpartition("-")[0]
+    return f"{family}-{length}" if family in LENGTHS else None

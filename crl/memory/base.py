@@ -22,7 +22,13 @@ class Memory(nn.Module, ABC):
         input_size: Width of an input.
         output_size: Width of an output.
         state_size: Floats of state.
+
+    Attributes:
+        context: Inputs that an output depends on directly, the current one among them; what is
+            longer ago can only come through a state that steps have rewritten.
     """
+
+    context = 1
 
     @dataclass(frozen=True)
     class Config:

@@ -46,6 +46,7 @@ class GTrXL(AttentiveMemory):
         super().__init__(input_size, hidden_size, config.layers * config.window, config.heads,
                          generator)
         self._window = config.window
+        self.context = config.layers * config.window + 1
         self.layers = nn.ModuleList(GTrXLLayer(hidden_size, config, generator)
                                     for _ in range(config.layers))
 

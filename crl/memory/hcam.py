@@ -49,6 +49,7 @@ class HCAM(AttentiveMemory):
                  generator: torch.Generator) -> None:
         super().__init__(input_size, hidden_size, (config.chunks + 1) * config.chunk,
                          config.heads, generator)
+        self.context = (config.chunks + 1) * config.chunk
         self._config = config
         self.norms = nn.ModuleList(nn.LayerNorm(hidden_size) for _ in range(3))
         self.local = Attention(hidden_size, generator)

@@ -45,7 +45,7 @@ class TrMRL(AttentiveMemory):
     def __init__(self, input_size: int, hidden_size: int, config: Config,
                  generator: torch.Generator) -> None:
         super().__init__(input_size, hidden_size, config.window - 1, config.heads, generator)
-        self._window = config.window
+        self._window = self.context = config.window
         self.layers = nn.ModuleList(WindowLayer(hidden_size, config, generator)
                                     for _ in range(config.layers))
         self.register_buffer("positions", sinusoids(config.window, hidden_size), persistent=False)
