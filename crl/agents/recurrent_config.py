@@ -29,7 +29,7 @@ class RecurrentSACConfig(SoftActorCriticConfig):
     memory: str = "gru"
     memory_size: int = 64
     memory_options: dict[str, bool | int | float | str] = field(default_factory=dict)
-    shared_memory: bool = False
+    shared_memory: bool = True
     epsilon: float = 0.0
     batch_size: int = 16
     sequence_length: int = 64

@@ -16,6 +16,7 @@ from crl.agents.recurrent_networks import Encoder, RecurrentPolicy
 from crl.agents.sac_networks import Critics
 from crl.agents.soft_actor_critic import SoftActorCritic
 from crl.memory import make_memory
+from crl.memory.base import begun
 from crl.methods.parts import Gaussian
 from crl.nn import state as trees
 from crl.nn.network import Network
@@ -44,11 +45,11 @@ class RecurrentSAC(SoftActorCritic[Sequences]):
     def __init__(self, stream: TaskStream, settings: RecurrentSACConfig, seed: int = 0,
                  device: str = "cpu") -> None:
         super().__init__(stream, settings, seed, device)
-        self._critics_memory = "memory" if settings.shared_memory else "critic_memory"
+        self._memories = ("memory",) if settings.shared_memory else ("memory", "critic_memory")
+        self._critics_memory = self._memories[-1]
         self.slow = (self._critics_memory, "critic")
-        obs, actions, generator = len(self._observation_bounds[0]), self._actions, \
-            self._weights_generator
-        width = settings.memory_size
+        obs, width = len(self._observation_bounds[0]), settings.memory_size
+        actions, generator = self._actions, self._weights_generator
 
         def encoder() -> Encoder:
             memory = make_memory(settings.memory, width, width, generator,
@@ -56,7 +57,7 @@ class RecurrentSAC(SoftActorCritic[Sequences]):
             return Encoder(obs, actions.size, memory, generator)
 
         gaussian = actions.critic_inputs > 0
-        for name in dict.fromkeys(("memory", self._critics_memory)):
+        for name in self._memories:
             outputs = self._policy_outputs if name == "memory" else self._value_outputs
             self._add_part(name, encoder, partial(outputs, name), gaussian and name == "memory",
                            acts=name == "memory")
@@ -71,12 +72,11 @@ class RecurrentSAC(SoftActorCritic[Sequences]):
             network, features + actions.critic_inputs, actions.critic_outputs)),
             partial(self._value_outputs, "critic"), False, lambda critics: critics.twins,
             self._critic_inputs)
-        self._states = [self._encoder(name).memory.state_size
-                        for name in dict.fromkeys(("memory", self._critics_memory))]
+        self._states = [self._encoder(name).memory.state_size for name in self._memories]
         self.replay = SequenceReplay(
             settings.replay_size, obs, actions.size, sum(self._states),
             length=settings.sequence_length, burn_in=settings.burn_in, device=self.device)
-        self._memory_state = torch.zeros(1, sum(self._states))
+        self._memory_state = torch.zeros(1, sum(self._states), device=self.device)
         self._state_before = self._memory_state
         self._prepare()
 
@@ -95,13 +95,12 @@ class RecurrentSAC(SoftActorCritic[Sequences]):
     # ---- acting ----
 
     def _act(self, obs: FloatArray, first: BoolArray, head: int | None) -> FloatArray:
-        self._state_before = torch.where(torch.tensor(bool(first[0])), 0, self._memory_state)
+        self._state_before = begun(self._memory_state, torch.tensor(first).to(self.device))
         before = trees.to_tensor(self._last_action[None]).to(self.device)
         seen, begins = trees.to_tensor(obs).to(self.device), torch.tensor(first).to(self.device)
         states, features = [], []
         with torch.inference_mode():
-            for name, state in zip(dict.fromkeys(("memory", self._critics_memory)),
-                                   torch.split(self._state_before, self._states, -1), strict=True):
+            for name, state in zip(self._memories, self._split(self._state_before), strict=True):
                 feature, after = self._encoder(name).step(seen, before, state, begins)
                 features.append(feature)
                 states.append(after)
@@ -194,8 +193,12 @@ class RecurrentSAC(SoftActorCritic[Sequences]):
 
     def _state(self, part: str, batch: Sequences) -> Tensor:
         """What a part's memory held before the first rows."""
-        own: Tensor = torch.split(batch.state, self._states, -1)[0 if part == "memory" else 1]
-        return own
+        return self._split(batch.state)[self._memories.index(part)]
+
+    def _split(self, states: Tensor) -> tuple[Tensor, ...]:
+        """The state of each memory."""
+        each: tuple[Tensor, ...] = torch.split(states, self._states, -1)
+        return each
 
     @torch.no_grad()
     def _actor_inputs(self, batch: Sequences) -> tuple[Tensor, int | Tensor]:
