@@ -66,8 +66,7 @@ class Registry:
 _CW = "crl.envs.continual_world:make_stream"
 streams = Registry(
     "stream",
-    {"arm4": "crl.envs.arm4:make_stream"}
-    | dict.fromkeys(("memory3", "arm-hidden3"), "crl.envs.memory_streams:make_stream")
+    dict.fromkeys(("arm4", "arm-hidden3", "memory3"), "crl.envs.small_streams:make_stream")
     | dict.fromkeys(("quick3", "cw10", "cw20", *(f"cw-t{i}" for i in range(1, 9))), _CW),
 )
 agents = Registry(
