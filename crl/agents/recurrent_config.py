@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from crl.agents.sac_config import SoftActorCriticConfig
 from crl.config import require
@@ -20,6 +21,8 @@ class RecurrentSACConfig(SoftActorCriticConfig):
             each.
         epsilon: Share of actions that are drawn at random for as long as it learns. The entropy of
             the policy is held on average only: it need not explore where it matters.
+        memory_losses: What trains a shared memory: ``"values"``, the critics' loss; ``"future"``,
+            the prediction of the next observation; or both.
         batch_size: Sequences per gradient step.
         sequence_length: Steps of a sequence, through which gradients flow.
         burn_in: Steps at the start of a sequence that only bring its memory up to date, where it
@@ -30,6 +33,7 @@ class RecurrentSACConfig(SoftActorCriticConfig):
     memory_size: int = 64
     memory_options: dict[str, bool | int | float | str] = field(default_factory=dict)
     shared_memory: bool = True
+    memory_losses: tuple[Literal["values", "future"], ...] = ("values",)
     epsilon: float = 0.0
     batch_size: int = 16
     sequence_length: int = 64
@@ -38,12 +42,16 @@ class RecurrentSACConfig(SoftActorCriticConfig):
     replay_size: int = 200_000
     n_step: int = 1
 
-    resettable = ("replay", "optimizer", "memory", "critic_memory", "actor", "critic")
+    resettable = ("replay", "optimizer", "memory", "critic_memory", "actor", "critic",
+                  "predictor")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("memory_size", "sequence_length"):
             require(getattr(self, name) > 0, f"{name} must be above 0, got {getattr(self, name)}")
+        require(bool(self.memory_losses), "memory_losses must name values, future or both")
+        require(self.shared_memory or self.memory_losses == ("values",),
+                "memory_losses are of a shared memory; leave shared_memory at true")
         require(0 <= self.epsilon <= 1, f"epsilon must be between 0 and 1, got {self.epsilon}")
         require(0 <= 2 * self.burn_in < self.sequence_length,
                 "burn_in must be below half of sequence_length")

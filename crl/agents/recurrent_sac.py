@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from crl.agent import BoolArray, FloatArray, PolicySpec, Step
+from crl.agents.prediction import FuturePredictor
 from crl.agents.recurrent_config import RecurrentSACConfig
 from crl.agents.recurrent_networks import Encoder, RecurrentPolicy
 from crl.agents.sac_networks import Critics
@@ -30,7 +31,8 @@ class RecurrentSAC(SoftActorCritic[Sequences]):
     """Soft actor-critic on the features of a memory, for continuous and discrete actions.
 
     Its parts: the policy is made of ``memory`` and ``actor``; ``critic_memory`` and ``critic`` give
-    the values. With ``shared_memory`` there is one memory, which the critics' loss alone trains.
+    the values. With ``shared_memory`` there is one memory, which the actor's loss does not reach.
+    With the loss ``"future"`` a ``predictor`` says what will be seen next.
 
     Args:
         stream: Gives the spaces and the number of heads.
@@ -72,6 +74,9 @@ class RecurrentSAC(SoftActorCritic[Sequences]):
             network, features + actions.critic_inputs, actions.critic_outputs)),
             partial(self._value_outputs, "critic"), False, lambda critics: critics.twins,
             self._critic_inputs)
+        if "future" in settings.memory_losses:
+            self._add_part("predictor", partial(FuturePredictor, features, actions.size, obs, width,
+                                                generator), self._predictions, False)
         self._states = [self._encoder(name).memory.state_size for name in self._memories]
         self.replay = SequenceReplay(
             settings.replay_size, obs, actions.size, sum(self._states),
@@ -126,7 +131,7 @@ class RecurrentSAC(SoftActorCritic[Sequences]):
         return losses
 
     def losses(self, batch: Sequences) -> dict[str, Tensor]:
-        """The three losses on sequences, means over all usable steps; each reaches its own parts.
+        """The losses on sequences, means over all usable steps; each reaches its own parts.
 
         As in feed-forward soft actor-critic, on features of the past in the place of observations.
         """
@@ -150,7 +155,8 @@ class RecurrentSAC(SoftActorCritic[Sequences]):
             target = (self.config.reward_scale * reward
                       + discount * (next_q - alpha * next_log_prob))
 
-        now = features[row, step]
+        heard = "values" in self.config.memory_losses
+        now = features[row, step] if heard else features[row, step].detach()
         taken = batch.action[row, step + 1]
         values = self._values(critics, now, taken, head)
         q = self._actions.value_of(taken, values)
@@ -165,8 +171,12 @@ class RecurrentSAC(SoftActorCritic[Sequences]):
                 values.detach() if discrete else self._values(critics, at, a, head, fixed)),
             self._generator)
         surplus = log_prob.detach() + self._target_entropy
-        return {"critic": critic_loss, "actor": (alpha * log_prob - best).mean(),
-                "temperature": -(self._log_temperature(head) * surplus).mean()}
+        losses = {"critic": critic_loss, "actor": (alpha * log_prob - best).mean(),
+                  "temperature": -(self._log_temperature(head) * surplus).mean()}
+        if "future" in self.config.memory_losses:
+            predictor = cast(FuturePredictor, self.parts["predictor"].module)
+            losses["future"] = predictor.loss(features, batch)
+        return losses
 
     def _values(self, critics: nn.Module, features: Tensor, action: Tensor, head: int | Tensor,
                 parameters: Parameters | None = None) -> Tensor:
@@ -233,6 +243,14 @@ class RecurrentSAC(SoftActorCritic[Sequences]):
             critics, rows.flatten(0, 1), action, _per_row(batch.head, rows),
             parameters if part == "critic" else None))
         return torch.where(batch.usable.unsqueeze(-1), q.view(*rows.shape[:2], 2), 0)
+
+
+    def _predictions(self, batch: Sequences, parameters: Parameters | None = None) -> Tensor:
+        """The next observation at every step of a batch, [B, L, obs]; 0 where it is not usable."""
+        rows = self._features("memory", batch)[:, :-1]
+        found = functional_call(self.parts["predictor"].module, parameters or {},
+                                (rows, batch.action[:, 1:]))
+        return torch.where(batch.usable.unsqueeze(-1), found, 0)
 
 
 def _per_row(head: int | Tensor, rows: Tensor) -> int | Tensor:

@@ -132,6 +132,47 @@ def test_each_loss_reaches_its_own_parts_only(shared):
                        for p in part.module.parameters())} == parts
 
 
+def test_a_memory_may_be_trained_to_predict_instead():
+    future = {"memory", "predictor"}
+    for losses, reached in ((("future",), {"future": future, "critic": {"critic"}}),
+                            (("values", "future"), {"future": future,
+                                                    "critic": {"critic", "memory"}})):
+        agent = make(memory_losses=losses)
+        play(agent, agent._stream[0], 3)
+        batch = agent.replay.sample(5, np.random.default_rng(0))
+        for name, parts in reached.items():
+            agent._clear_gradients()
+            agent.losses(batch)[name].backward()
+            assert {part.name for part in agent.parts.values()
+                    if any(p.grad is not None for p in part.module.parameters())} == parts
+
+
+def test_the_future_is_predicted_from_what_was_remembered():
+    """A delayed echo: the next observation is the one of three steps ago, which only a memory has.
+
+    The best guess without one is the mean, with a loss of ½ per coordinate.
+    """
+    rng, errors = np.random.default_rng(0), {}
+    echo = rng.choice([-1.0, 1.0], (40, 33)).astype(np.float32)
+    for t in range(4, 33):
+        echo[:, t] = echo[:, t - 4]
+    for memory in ("gru", "mlp"):
+        agent = make(memory=memory, memory_size=16, memory_losses=("future",), learning_rate=1e-2,
+                     batch_size=16, sequence_length=32)
+        for signal in echo:
+            for t in range(32):
+                now, then = (np.full(3, signal[i], np.float32) for i in (t, t + 1))
+                agent.replay.add(now, np.zeros(2, np.float32), 0.0, then, terminated=False,
+                                 first=t == 0, head=0, state=np.zeros(16 if memory == "gru" else 0))
+        agent.learn(300)
+        batch = agent.replay.take(np.arange(40))
+        with torch.no_grad():
+            error = (agent._predictions(batch) - batch.obs[:, 1:]).square()[:, 4:]
+        errors[memory] = 0.5 * error.mean().item()
+    assert errors["gru"] < 0.1
+    assert errors["mlp"] > 0.3
+
+
 # ---- the memory ----
 
 
