@@ -55,3 +55,20 @@ def test_the_table_of_arm4_is_that_of_its_runs(monkeypatch):
     for keeps in ("packnet", "clonex", "ewc"):
         for forgets in ("finetuning", "a-gem", "redo"):
             assert performance[keeps] > performance[forgets] + 0.2
+
+
+TEN = re.compile(r"^\| ([a-z-]+)" + r" \| ([\d.]+|–)" * 6 + r" \|$", re.M)
+
+
+def test_the_page_of_experiments_says_what_the_ten_tasks_gave():
+    with open(EXPERIMENTS / "results" / "settings" / "ten.csv", newline="") as file:
+        written = {(row["setting"], row["task"]): row for row in csv.DictReader(file)}
+    quoted = TEN.findall((EXPERIMENTS / "README.md").read_text())
+    assert len(quoted) == 10
+    for task, *values in quoted:
+        for setting, shown in (("plain", values[:3]), ("defaults", values[3:])):
+            row = written[setting, f"{task}-v3"]
+            expected = (row["final_success"], row["solved_cpu_s"], row["return_area"])
+            for text, value in zip(shown, expected, strict=True):
+                assert text == "–" if value == "nan" else float(text) == pytest.approx(
+                    float(value), abs=0.51 if "." not in text else 0.006)

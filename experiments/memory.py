@@ -1,0 +1,112 @@
+"""What memories are worth: the same agent with each of them, and with none.
+
+    python experiments/memory.py t-maze         # a clue, a corridor of 100 cells, a turn
+    python experiments/memory.py position-only  # a pendulum whose speed is hidden
+    python experiments/memory_table.py          # the tables of what there is so far
+
+Each goes on where it stopped, two runs at a time. Policies of the T-Maze are tested at one, three
+and ten times the length they were trained at, as `crl eval --memory` does.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from grid import RESULTS, run_grid, write_table
+
+from crl.memory_evaluation import evaluate_memory
+from crl.run import Run
+
+Settings = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Rows × seeds 0, 1, 2 of one task.
+
+    Attributes:
+        task, steps: What is learned, for how long.
+        rows: Of the table: name → memory, and settings besides ``settings``.
+        settings: ``section.name`` → value, of all rows.
+        lengths: Of the task, at which finished policies are tested.
+    """
+
+    task: str
+    steps: int
+    rows: dict[str, tuple[str, Settings]]
+    settings: Settings = field(default_factory=dict)
+    lengths: tuple[int, ...] = ()
+
+
+# Defaults among them, so that the tables stay what they are when they change.
+_AGENT: Settings = {
+    "agent.shared_memory": "true", "agent.n_step": 1, "agent.gamma": 0.99, "agent.polyak": 0.98,
+    "agent.batch_size": 16, "agent.start_steps": 1_000, "agent.update_after": 1_000}
+
+GRIDS = {
+    "t-maze": Grid(
+        "t-maze-100", 200_000, {name: (name, {}) for name in ("s5", "ffm", "hcam", "gru", "mlp")},
+        {**_AGENT, "agent.memory_size": 32, "agent.hidden": "[64]", "agent.learning_rate": 1e-3,
+         "agent.sequence_length": 101, "agent.update_to_data": 0.05, "agent.reward_scale": 1.0,
+         "agent.initial_temperature": 0.01, "agent.replay_size": 300_000,
+         # Who never slips reaches the junction; who never tries does not turn.
+         "agent.epsilon": 0.013, "train.eval_episodes": 20},
+        lengths=(100, 300, 1000)),
+    "position-only": Grid(
+        "Pendulum-v1", 10_000,
+        {**{name: (name, {}) for name in ("gru", "lstm", "ffm", "s5", "rmc", "hcam", "gtrxl",
+                                          "trmrl", "mlp")},
+         "mlp, 4 frames": ("mlp", {"stream.frame_stack": 4})},
+        {**_AGENT, "agent.memory_size": 64, "agent.hidden": "[128,128]",
+         "agent.learning_rate": 3e-4, "agent.sequence_length": 64, "agent.update_to_data": 0.25,
+         "agent.reward_scale": 0.1, "agent.initial_temperature": 0.1,
+         "stream.hide_velocities": "true", "train.eval_episodes": 5}),
+}
+SEEDS = range(3)
+
+
+def jobs(grid: Grid) -> dict[str, list[str]]:
+    """Of each run, the arguments of `crl train`; seed by seed, so that there is soon a table."""
+    return {job(name, seed): _arguments(grid, name, seed) for seed in SEEDS for name in grid.rows}
+
+
+def job(name: str, seed: int) -> str:
+    """The folder of a row's run."""
+    return f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
+
+
+def _arguments(grid: Grid, name: str, seed: int) -> list[str]:
+    memory, own = grid.rows[name]
+    values = {"stream.steps_per_task": grid.steps, "agent.memory": memory, **grid.settings, **own}
+    return ["--stream", grid.task, "--agent", "recurrent-sac", "--seed", str(seed),
+            *(word for key, value in values.items() for word in ("--set", f"{key}={value}"))]
+
+
+def test_memories(name: str, grid: Grid) -> None:
+    """Writes memory.csv beside each finished run whose folder is still here."""
+    for folder in jobs(grid):
+        run, result = Path("runs") / "memory" / name / folder, RESULTS / "memory" / name / folder
+        if not grid.lengths or not (run / "run.json").exists() or (result / "memory.csv").exists():
+            continue
+        trained = Run(run)
+        task = trained.stream[0]
+        rows = evaluate_memory(trained.policy(0), task, trained.config["stream"], grid.lengths)
+        write_table(result / "memory.csv", ("task", "horizon", "kind", "success", "control"), [
+            {"task": row.task, "horizon": row.horizon, "kind": row.kind,
+             "success": float(row.success.mean()), "control": float(row.control.mean())}
+            for row in rows])
+
+
+def main() -> None:
+    """Runs everything of a grid that is not finished yet, then tests what it made."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("grid", choices=GRIDS)
+    name = parser.parse_args().grid
+    run_grid(f"memory/{name}", jobs(GRIDS[name]))
+    test_memories(name, GRIDS[name])
+
+
+if __name__ == "__main__":
+    main()
