@@ -85,8 +85,8 @@ class SequenceReplay:
             "first": np.empty(capacity, np.bool_),
             "head": np.empty(capacity, np.int64),
         }
-        # Pieces by number, oldest first. At most every second row begins one.
-        pieces = capacity // 2 + 1
+        # Pieces by number, oldest first. At most every second row begins one, if they are so long.
+        pieces = capacity // min(self._stride, 2) + 1
         self._piece_row = np.empty(pieces, np.int64)
         self._piece_state = np.empty((pieces, state_size), np.float32)
         self.clear()

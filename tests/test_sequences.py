@@ -106,6 +106,15 @@ def test_what_is_overwritten_is_gone_with_all_its_pieces():
     assert set((recorded.all().obs[:, 0, 0] // 1000).tolist()) == {2}
 
 
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_short_pieces_of_a_full_replay(length):
+    recorded = Recorded([1, 30, 2, 60], capacity=50, length=length)
+    found = learned(recorded.all())
+    expected = {3000 + t for t in range(61 - 50 + 1, 61)}
+    assert expected - {3000 + t for t in range(12, 11 + length)} <= set(found) <= expected
+    assert set(found.values()) == {1}
+
+
 def test_what_is_saved_goes_on_the_same():
     one, two = (Recorded([20, 7, 30], capacity=45, burn_in=3) for _ in range(2))
     two.replay = SequenceReplay(45, 1, 1, 1, length=8, burn_in=3)
