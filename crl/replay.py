@@ -190,7 +190,7 @@ class Replay:
             to_tensor(reward).to(self.device),
             self._gather("next_obs", end),
             to_tensor(discount).to(self.device),
-            int(head[0]) if same else torch.from_numpy(head).to(self.device),
+            int(head[0]) if same else torch.tensor(head, device=self.device),
         )
 
     def _returns(self, start: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -418,10 +418,10 @@ def nothing(*arguments: Any, **options: Any) -> None:
 @pytest.mark.parametrize(
     ("owner", "name", "expected"),
     [
-        (seeding, "restore_generator", "/agent/actor"),
-        (trees, "load_generator", "/agent/actor"),
+        (seeding, "restore_generator", "/agent/parts/actor"),
+        (trees, "load_generator", "/agent/parts/actor"),
         (trees, "load_optimizer", "/agent/optimizers"),
-        (trees, "load_parameters", "/agent/actor"),
+        (trees, "load_parameters", "/agent/parts/actor"),
         (Replay, "load_state_dict", "/agent/replay"),
         (Rows, "cut", "train"),
     ],
