@@ -1,4 +1,4 @@
-"""The table of experiments/results/arm4: writes table.csv beside it and prints it.
+"""The table of experiments/results/arm4: writes table.csv and table.png there and prints it.
 
     python experiments/arm4_table.py
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 
+import matplotlib
 import numpy as np
 from arm4 import ROWS
 from grid import RESULTS, write_table
@@ -17,6 +18,7 @@ from rich.table import Table
 
 from crl.envs.arm_tasks import ARM_TASKS
 from crl.metrics import summarize
+from crl.report.stills import STYLE
 from crl.run import Run
 from crl.tables import console
 
@@ -76,6 +78,28 @@ def main() -> None:
             f"{row['forgetting']:.2f}", f"{row['forward_transfer']:.2f}", f"{row['cpu_s']:.0f}",
             f"{float(row['bytes_per_task']) / 1e3:.0f}")
     console().print(shown)
+    _draw(table)
+
+
+def _draw(table: list[dict[str, float | str]]) -> None:
+    """Performance and forgetting of every method with their intervals, the best on top."""
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    with matplotlib.rc_context(STYLE):
+        figure, axes = plt.subplots(1, 2, figsize=(8, 6), sharey=True, layout="constrained")
+        heights = -np.arange(len(table))
+        for ax, name, low, high in ((axes[0], "performance", "low", "high"),
+                                    (axes[1], "forgetting", "forgetting_low", "forgetting_high")):
+            middle, left, right = (np.array([row[c] for row in table], float)
+                                   for c in (name, low, high))
+            ax.errorbar(middle, heights, xerr=(middle - left, right - middle), fmt="o",
+                        markersize=4, linewidth=1)
+            ax.axvline(0, color="0.7", linewidth=0.8, zorder=0)
+            ax.set_xlabel(name)
+        axes[0].set_yticks(heights, [str(row["method"]) for row in table])
+        axes[0].set_xlim(0, 1)
+        figure.savefig(RESULTS / "arm4" / "table.png", dpi=130)
 
 
 def _interval(row: dict[str, float | str]) -> str:
