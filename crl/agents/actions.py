@@ -29,12 +29,14 @@ class Actions(ABC):
     """Soft actor-critic's view of an action space.
 
     Attributes:
+        discrete: Whether actions are choices.
         size: Width of an action.
         policy_size: Width of a policy's output.
         critic_inputs: Width of the action that critics are given; 0: they value all choices.
         critic_outputs: Width of a critic's output.
     """
 
+    discrete: bool
     size: int
     policy_size: int
     critic_inputs: int
@@ -85,6 +87,8 @@ class Actions(ABC):
 class BoundedActions(Actions):
     """A tanh-squashed Gaussian over a box."""
 
+    discrete = False
+
     def __init__(self, low: FloatArray, high: FloatArray) -> None:
         super().__init__(low, high)
         self.policy_size, self.critic_inputs, self.critic_outputs = 2 * self.size, self.size, 1
@@ -126,6 +130,8 @@ class BoundedActions(Actions):
 
 class DiscreteActions(Actions):
     """A softmax over n choices; expectations are sums over them (Christodoulou 2019)."""
+
+    discrete = True
 
     def __init__(self, choices: int) -> None:
         super().__init__(np.zeros(choices, np.float32), np.ones(choices, np.float32))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from functools import partial
 from typing import cast
 
@@ -10,29 +9,27 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from crl.agent import BoolArray, FloatArray, PolicySpec, Step
-from crl.agents.prediction import FuturePredictor
-from crl.agents.recurrent_config import RecurrentSACConfig
-from crl.agents.recurrent_networks import Encoder, RecurrentPolicy
+from crl.agent import BoolArray, FloatArray
+from crl.agents.prediction import FuturePredictor, SelfPredictor
+from crl.agents.recurrent import RecurrentAgent, head_of_rows, head_of_steps
+from crl.agents.recurrent_sac_config import RecurrentSACConfig
 from crl.agents.sac_networks import Critics
 from crl.agents.soft_actor_critic import SoftActorCritic
-from crl.memory import make_memory
-from crl.memory.base import begun
-from crl.methods.parts import Gaussian
-from crl.nn import state as trees
-from crl.nn.network import Network
+from crl.methods.parts import Parameters
+from crl.nn.layers import Dense
 from crl.sequences import SequenceReplay, Sequences
-from crl.stream import Task, TaskStream
+from crl.stream import TaskStream
 
-Parameters = dict[str, Tensor]
+PREDICTOR_PACE = 10.0  # of a self-predictor's learning rate to its representations'
 
 
-class RecurrentSAC(SoftActorCritic[Sequences]):
+class RecurrentSAC(RecurrentAgent[Sequences], SoftActorCritic[Sequences]):
     """Soft actor-critic on the features of a memory, for continuous and discrete actions.
 
     Its parts: the policy is made of ``memory`` and ``actor``; ``critic_memory`` and ``critic`` give
     the values. With ``shared_memory`` there is one memory, which the actor's loss does not reach.
-    With the loss ``"future"`` a ``predictor`` says what will be seen next.
+    With the loss ``"future"`` or ``"self"`` a ``predictor`` says what will be seen next: the
+    observation, or its ``code``.
 
     Args:
         stream: Gives the spaces and the number of heads.
@@ -47,80 +44,41 @@ class RecurrentSAC(SoftActorCritic[Sequences]):
     def __init__(self, stream: TaskStream, settings: RecurrentSACConfig, seed: int = 0,
                  device: str = "cpu") -> None:
         super().__init__(stream, settings, seed, device)
-        self._memories = ("memory",) if settings.shared_memory else ("memory", "critic_memory")
-        self._critics_memory = self._memories[-1]
-        self.slow = (self._critics_memory, "critic")
-        obs, width = len(self._observation_bounds[0]), settings.memory_size
-        actions, generator = self._actions, self._weights_generator
-
-        def encoder() -> Encoder:
-            memory = make_memory(settings.memory, width, width, generator,
-                                 **settings.memory_options)
-            return Encoder(obs, actions.size, memory, generator)
-
-        gaussian = actions.critic_inputs > 0
-        for name in self._memories:
-            outputs = self._policy_outputs if name == "memory" else self._value_outputs
-            self._add_part(name, encoder, partial(outputs, name), gaussian and name == "memory",
-                           acts=name == "memory")
-        self.encoder = cast(Encoder, self.parts["memory"].module)
-        network = partial(Network, hidden=settings.hidden, heads=self._heads, generator=generator,
-                          layer_norm=settings.layer_norm)
+        obs, actions = len(self._observation_bounds[0]), self._actions
+        self._add_memories(*("memory",) if settings.shared_memory else ("memory", "critic_memory"))
+        self.slow = (self._value_memory, "critic")
+        self._add_actor()
         features = self.encoder.size_out
-        self._add_part("actor", partial(network, features, actions.policy_size),
-                       partial(self._policy_outputs, "actor"), gaussian, lambda actor: (actor,),
-                       self._actor_inputs, acts=True)
-        self._add_part("critic", partial(Critics, partial(
-            network, features + actions.critic_inputs, actions.critic_outputs)),
+        self._add_part("critic", partial(Critics, self._network(
+            features + actions.critic_inputs, actions.critic_outputs)),
             partial(self._value_outputs, "critic"), False, lambda critics: critics.twins,
             self._critic_inputs)
-        if "future" in settings.memory_losses:
-            self._add_part("predictor", partial(FuturePredictor, features, actions.size, obs, width,
-                                                generator), self._predictions, False)
-        self._states = [self._encoder(name).memory.state_size for name in self._memories]
+        self._add_predictors(features, actions.size, obs)
         self.replay = SequenceReplay(
             settings.replay_size, obs, actions.size, sum(self._states),
             length=settings.sequence_length, burn_in=settings.burn_in, device=self.device)
-        self._memory_state = torch.zeros(1, sum(self._states), device=self.device)
-        self._state_before = self._memory_state
         self._prepare()
 
-    def policy(self, task: Task) -> RecurrentPolicy:
-        modules = []
-        for name in ("memory", "actor"):
-            modules.append(copy.deepcopy(self.parts[name].module).eval().cpu())
-            trees.put_parameters(modules[-1], self.methods.deployed(self.parts[name], task))
-        actions = self._actions
-        spec = PolicySpec(task.name, *self._observation_bounds, actions.low, actions.high,
-                          actions.critic_inputs == 0, ((self._states[0],), (actions.size,)),
-                          self.encoder.memory.context)
-        return RecurrentPolicy(spec, cast(Encoder, modules[0]), cast(Network, modules[1]),
-                               self._head_of(task), actions)
+    def _add_predictors(self, features: int, action: int, obs: int) -> None:
+        width, generator = self.config.memory_size, self._weights_generator
+        if "future" in self.config.memory_losses:
+            self._add_part("predictor", partial(FuturePredictor, features, action, obs, width,
+                                                generator), self._predictions, False)
+        if "self" in self.config.memory_losses:
+            self._add_part("predictor", partial(SelfPredictor, features, action, width, generator),
+                           self._predictions, False, pace=PREDICTOR_PACE)
+            self._add_part("code", partial(Dense, obs, width, generator), self._codes, False)
 
     # ---- acting ----
 
     def _act(self, obs: FloatArray, first: BoolArray, head: int | None) -> FloatArray:
-        self._state_before = begun(self._memory_state, torch.tensor(first).to(self.device))
-        before = trees.to_tensor(self._last_action[None]).to(self.device)
-        seen, begins = trees.to_tensor(obs).to(self.device), torch.tensor(first).to(self.device)
-        states, features = [], []
+        features = self._remember(obs, first)
+        if head is None or self._rng.random() < self.config.epsilon:
+            return self._actions.uniform(len(obs), self._rng)
         with torch.inference_mode():
-            for name, state in zip(self._memories, self._split(self._state_before), strict=True):
-                feature, after = self._encoder(name).step(seen, before, state, begins)
-                features.append(feature)
-                states.append(after)
-            self._memory_state = torch.cat(states, -1)
-            if head is None or self._rng.random() < self.config.epsilon:
-                return self._actions.uniform(len(obs), self._rng)
-            out = self.parts["actor"].module(features[0], head)
+            out = self.parts["actor"].module(features, head)
             action: FloatArray = self._actions.sample(out, self._generator).cpu().numpy()
         return action
-
-    def _store(self, step: Step) -> None:
-        self.replay.add(
-            step.obs[0], self._last_action, step.reward[0], step.next_obs[0],
-            terminated=bool(step.terminated[0]), first=bool(step.first[0]), head=self.head,
-            state=self._state_before[0].cpu().numpy())
 
     # ---- learning ----
 
@@ -138,11 +96,11 @@ class RecurrentSAC(SoftActorCritic[Sequences]):
         row, step = batch.usable.nonzero(as_tuple=True)
         reward, end, discount = (t[row, step] for t in
                                  batch.returns(self.config.n_step, self.config.gamma))
-        head = batch.head[row] if isinstance(batch.head, Tensor) else batch.head
+        head = head_of_rows(batch, row)
         actor, critics = self.parts["actor"].module, self.parts["critic"].module
         alpha = self._log_temperature(head).exp().detach()
 
-        features = self._features(self._critics_memory, batch)
+        features = self._features(self._value_memory, batch)
         policy_features = (features.detach() if self.config.shared_memory
                            else self._features("memory", batch))
         with torch.no_grad():
@@ -165,7 +123,7 @@ class RecurrentSAC(SoftActorCritic[Sequences]):
         # The actor goes where the critics point, and they stay.
         fixed = {name: p.detach() for name, p in critics.named_parameters()}
         at, seen = now.detach(), policy_features[row, step]
-        discrete = self._actions.critic_inputs == 0
+        discrete = self._actions.discrete
         best, log_prob = self._actions.soft_value(
             actor(seen, head), lambda a: (
                 values.detach() if discrete else self._values(critics, at, a, head, fixed)),
@@ -174,8 +132,12 @@ class RecurrentSAC(SoftActorCritic[Sequences]):
         losses = {"critic": critic_loss, "actor": (alpha * log_prob - best).mean(),
                   "temperature": -(self._log_temperature(head) * surplus).mean()}
         if "future" in self.config.memory_losses:
-            predictor = cast(FuturePredictor, self.parts["predictor"].module)
-            losses["future"] = predictor.loss(features, batch)
+            future = cast(FuturePredictor, self.parts["predictor"].module)
+            losses["future"] = future.loss(features, batch)
+        if "self" in self.config.memory_losses:
+            both_ways = cast(SelfPredictor, self.parts["predictor"].module)
+            losses["self"] = both_ways.loss(features[row, step], taken,
+                                            self.parts["code"].module(batch.obs[row, step + 1]))
         return losses
 
     def _values(self, critics: nn.Module, features: Tensor, action: Tensor, head: int | Tensor,
@@ -186,73 +148,37 @@ class RecurrentSAC(SoftActorCritic[Sequences]):
                                          (features, action[:, :inputs], head))
         return values if outputs == 1 else values.view(-1, 2, outputs)
 
-    def _encoder(self, part: str) -> Encoder:
-        return cast(Encoder, self.parts[part].module)
-
-    def _features(self, part: str, batch: Sequences, parameters: Parameters | None = None
-                  ) -> Tensor:
-        """Of every row, [B, L + 1, features], by a part's encoder."""
-        features: Tensor = functional_call(self.parts[part].module, parameters or {},
-                                           (batch, self._state(part, batch)))
-        return features
-
     def _slow_features(self, batch: Sequences) -> Tensor:
-        part = self._critics_memory
+        part = self._value_memory
         features: Tensor = self.targets[part](batch, self._state(part, batch))
         return features
-
-    def _state(self, part: str, batch: Sequences) -> Tensor:
-        """What a part's memory held before the first rows."""
-        return self._split(batch.state)[self._memories.index(part)]
-
-    def _split(self, states: Tensor) -> tuple[Tensor, ...]:
-        """The state of each memory."""
-        each: tuple[Tensor, ...] = torch.split(states, self._states, -1)
-        return each
-
-    @torch.no_grad()
-    def _actor_inputs(self, batch: Sequences) -> tuple[Tensor, int | Tensor]:
-        row, step = batch.usable.nonzero(as_tuple=True)
-        head = batch.head[row] if isinstance(batch.head, Tensor) else batch.head
-        return self._features("memory", batch)[row, step], head
 
     @torch.no_grad()
     def _critic_inputs(self, batch: Sequences) -> tuple[Tensor, int | Tensor]:
         row, step = batch.usable.nonzero(as_tuple=True)
-        head = batch.head[row] if isinstance(batch.head, Tensor) else batch.head
         action = batch.action[row, step + 1, :self._actions.critic_inputs]
-        return torch.cat((self._features(self._critics_memory, batch)[row, step], action), -1), head
-
-    def _policy_outputs(self, part: str, batch: Sequences, parameters: Parameters | None = None
-                        ) -> Gaussian | Tensor:
-        """The policy at every step of a batch, [B, L, …], with other parameters of a part."""
-        features = self._features("memory", batch, parameters if part == "memory" else None)
-        rows = features[:, :-1]
-        out = functional_call(self.parts["actor"].module,
-                              (parameters or {}) if part == "actor" else {},
-                              (rows.flatten(0, 1), _per_row(batch.head, rows)))
-        return self._actions.outputs(out.view(*rows.shape[:2], -1), batch.usable)
+        features = self._features(self._value_memory, batch)[row, step]
+        return torch.cat((features, action), -1), head_of_rows(batch, row)
 
     def _value_outputs(self, part: str, batch: Sequences, parameters: Parameters | None = None
                        ) -> Tensor:
         """The twin values at every step of a batch, [B, L, 2]; 0 where it is not usable."""
-        memory, critics = self._critics_memory, self.parts["critic"].module
+        memory, critics = self._value_memory, self.parts["critic"].module
         rows = self._features(memory, batch, parameters if part == memory else None)[:, :-1]
         action = batch.action[:, 1:].flatten(0, 1)
         q = self._actions.value_of(action, self._values(
-            critics, rows.flatten(0, 1), action, _per_row(batch.head, rows),
+            critics, rows.flatten(0, 1), action, head_of_steps(batch),
             parameters if part == "critic" else None))
         return torch.where(batch.usable.unsqueeze(-1), q.view(*rows.shape[:2], 2), 0)
 
-
     def _predictions(self, batch: Sequences, parameters: Parameters | None = None) -> Tensor:
-        """The next observation at every step of a batch, [B, L, obs]; 0 where it is not usable."""
+        """Of what is seen next at every step of a batch, [B, L, …]; 0 where it is not usable."""
         rows = self._features("memory", batch)[:, :-1]
         found = functional_call(self.parts["predictor"].module, parameters or {},
                                 (rows, batch.action[:, 1:]))
         return torch.where(batch.usable.unsqueeze(-1), found, 0)
 
-
-def _per_row(head: int | Tensor, rows: Tensor) -> int | Tensor:
-    """The head of every step of sequences [B, L, …], flat."""
-    return head.repeat_interleave(rows.shape[1]) if isinstance(head, Tensor) else head
+    def _codes(self, batch: Sequences, parameters: Parameters | None = None) -> Tensor:
+        """The code of what is seen next at every step of a batch; 0 where it is not usable."""
+        codes = functional_call(self.parts["code"].module, parameters or {}, (batch.obs[:, 1:],))
+        return torch.where(batch.usable.unsqueeze(-1), codes, 0)

@@ -134,7 +134,9 @@ def test_each_loss_reaches_its_own_parts_only(shared):
 
 def test_a_memory_may_be_trained_to_predict_instead():
     future = {"memory", "predictor"}
+    both_ways = {"memory", "predictor", "code"}
     for losses, reached in ((("future",), {"future": future, "critic": {"critic"}}),
+                            (("self",), {"self": both_ways, "critic": {"critic"}}),
                             (("values", "future"), {"future": future,
                                                     "critic": {"critic", "memory"}})):
         agent = make(memory_losses=losses)
@@ -145,6 +147,13 @@ def test_a_memory_may_be_trained_to_predict_instead():
             agent.losses(batch)[name].backward()
             assert {part.name for part in agent.parts.values()
                     if any(p.grad is not None for p in part.module.parameters())} == parts
+
+
+def test_maps_of_a_self_predictor_learn_ten_times_faster():
+    agent = make(memory_losses=("self",), learning_rate=1e-3)
+    rates = {name: part.optimizer.param_groups[0]["lr"] for name, part in agent.parts.items()}
+    assert rates == {"memory": 1e-3, "actor": 1e-3, "critic": 1e-3, "predictor": 1e-2,
+                     "code": 1e-3}
 
 
 def test_the_future_is_predicted_from_what_was_remembered():
@@ -288,6 +297,8 @@ def test_feed_forward_sac_says_who_can_choose():
 @pytest.mark.parametrize(("settings", "hint"), [
     ({"memory": "elephant"}, "unknown memory 'elephant'"),
     ({"memory_options": {"colour": 1}}, "colour"),
+    ({"memory_losses": ("future", "self")}, "future or self, not both"),
+    ({"memory_losses": ("self",), "shared_memory": False}, "leave shared_memory at true"),
     ({"burn_in": 6}, "below half of sequence_length"),
     ({"reset": ("mind",)}, "reset can name replay, optimizer, memory"),
     ({"replay_size": 5}, "replay_size must be above sequence_length"),

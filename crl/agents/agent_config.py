@@ -1,0 +1,82 @@
+"""Settings that agents share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from crl.config import require
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """Settings of any agent that learns by gradients from what it has seen.
+
+    Attributes:
+        hidden: Widths of the hidden layers, actor and critics alike.
+        layer_norm: Layer normalisation before each activation.
+        multi_head: One head per task; else one for all.
+        learning_rate: Adam's, for everything that is learned.
+        gamma: Discount per environment step.
+        batch_size: Samples of the replay per gradient step.
+        replay_size: Environment steps kept.
+        reward_scale: Factor on every reward.
+        reset: What begins anew at each task: ``"replay"``, ``"optimizer"`` (moments to zero), and
+            parts whose weights are re-drawn, such as ``"critic"``.
+    """
+
+    hidden: tuple[int, ...] = (128, 128)
+    layer_norm: bool = True
+    multi_head: bool = True
+    learning_rate: float = 1e-3
+    gamma: float = 0.99
+    batch_size: int = 256
+    replay_size: int = 1_000_000
+    reward_scale: float = 0.1
+    reset: tuple[str, ...] = ("replay", "optimizer")
+
+    resettable: ClassVar[tuple[str, ...]]
+
+    def __post_init__(self) -> None:
+        require(bool(self.hidden) and min(self.hidden) > 0, "hidden must be widths above 0")
+        self._require_positive("learning_rate", "batch_size", "replay_size", "reward_scale")
+        self._require_share("gamma")
+        for item in self.reset:
+            require(item in self.resettable,
+                    f"reset can name {', '.join(self.resettable)}; got {item!r}")
+
+    def _require_positive(self, *names: str) -> None:
+        for name in names:
+            require(getattr(self, name) > 0, f"{name} must be above 0, got {getattr(self, name)}")
+
+    def _require_share(self, *names: str) -> None:
+        for name in names:
+            require(0 <= getattr(self, name) <= 1,
+                    f"{name} must be between 0 and 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class RecurrentConfig(AgentConfig):
+    """Settings of any agent with a memory.
+
+    Attributes:
+        memory: The sequence core (``crl list memories``); ``"mlp"`` is none, for comparison.
+        memory_size: Width of its input and output.
+        memory_options: Its options, such as ``{"layers": 1}``.
+        batch_size: Sequences per gradient step.
+        sequence_length: Steps of a sequence, through which gradients flow.
+    """
+
+    memory: str = "gru"
+    memory_size: int = 64
+    memory_options: dict[str, bool | int | float | str] = field(default_factory=dict)
+    batch_size: int = 16
+    sequence_length: int = 64
+    learning_rate: float = 3e-4
+    replay_size: int = 200_000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require_positive("memory_size", "sequence_length")
+        require(self.replay_size > self.sequence_length,
+                "replay_size must be above sequence_length")
