@@ -71,7 +71,8 @@ streams = Registry(
 )
 agents = Registry(
     "agent",
-    {"sac": "crl.agents.sac:SAC", "recurrent-sac": "crl.agents.recurrent_sac:RecurrentSAC"},
+    {"sac": "crl.agents.sac:SAC", "recurrent-sac": "crl.agents.recurrent_sac:RecurrentSAC",
+     "recurrent-ppo": "crl.agents.recurrent_ppo:RecurrentPPO"},
 )
 methods = Registry(
     "method",

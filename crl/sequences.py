@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,7 +71,7 @@ class SequenceReplay:
     Steps of one environment must arrive in order.
     """
 
-    kind: type[Samples] = Sequences
+    kind: type[Any] = Sequences
 
     def __init__(self, capacity: int, obs_size: int, action_size: int, state_size: int, *,
                  length: int, burn_in: int = 0, device: str = "cpu") -> None:
@@ -84,6 +85,7 @@ class SequenceReplay:
             "ended": np.empty(capacity, np.bool_),
             "first": np.empty(capacity, np.bool_),
             "head": np.empty(capacity, np.int64),
+            **self._more_columns(),
         }
         # Pieces by number, oldest first. At most every second row begins one, if they are so long.
         pieces = capacity // min(self._stride, 2) + 1
@@ -106,6 +108,10 @@ class SequenceReplay:
         self._begun = 0, np.zeros(0, np.float32)
         self._learned_from = 0
 
+    def _more_columns(self) -> dict[str, np.ndarray]:
+        """Columns besides those of :class:`Sequences`, zero where nothing else is written."""
+        return {}
+
     def add(self, obs: np.ndarray, action: np.ndarray, reward: float, next_obs: np.ndarray, *,
             terminated: bool, first: bool, head: int, state: np.ndarray) -> None:
         """Stores one step of the environment.
@@ -122,22 +128,30 @@ class SequenceReplay:
         if first:
             self._write(obs, np.zeros_like(action), 0.0, False, True, head)
             self._in_episode = 0
+        self._begin_piece(state)
+        self._write(next_obs, action, reward, terminated, False, head)
+        self._in_episode += 1
+
+    def _begin_piece(self, state: np.ndarray) -> None:
+        """Called with the newest row that a step goes out from: a piece may begin there."""
         if self._in_episode % self._stride == 0:
             self._begun = self._rows - 1, state
             self._learned_from = self._in_episode + (self.burn_in if self._in_episode else 0)
         if self._in_episode == self._learned_from:  # now it has something to learn from
-            slot = self._pieces % len(self._piece_row)
-            self._piece_row[slot], self._piece_state[slot] = self._begun
-            self._pieces += 1
-        self._write(next_obs, action, reward, terminated, False, head)
-        self._in_episode += 1
+            self._add_piece(*self._begun)
+
+    def _add_piece(self, row: int, state: np.ndarray) -> None:
+        slot = self._pieces % len(self._piece_row)
+        self._piece_row[slot], self._piece_state[slot] = row, state
+        self._pieces += 1
 
     def _write(self, obs: np.ndarray, action: np.ndarray, reward: float, ended: bool, first: bool,
                head: int) -> None:
         i, columns = self._rows % self.capacity, self._columns
-        for name, value in (("obs", obs), ("action", action), ("reward", reward),
-                            ("ended", ended), ("first", first), ("head", head)):
-            columns[name][i] = value
+        row = {"obs": obs, "action": action, "reward": reward, "ended": ended, "first": first,
+               "head": head}
+        for name, column in columns.items():
+            column[i] = row.get(name, 0)
         self._rows += 1
         gone = self._rows - self.capacity
         while self._oldest < self._pieces and self._row_of(self._oldest) < gone:
@@ -163,13 +177,13 @@ class SequenceReplay:
         usable = recorded[:, 1:] & ~found["first"][:, 1:] & (found["head"][:, 1:] == head[:, None])
         usable[:, :self.burn_in] &= found["first"][:, :1]
         same = bool((head == head[0]).all())
-        obs, action, reward, state = (
-            to_tensor(values).to(self.device) for values in
-            (found["obs"], found["action"], found["reward"], self._piece_state[slot]))
-        ended, first, may_use = (torch.from_numpy(flags).to(self.device)
-                                 for flags in (found["ended"], found["first"], usable))
-        return Sequences(obs, action, reward, ended, first, may_use, state,
-                         int(head[0]) if same else torch.from_numpy(head).to(self.device))
+        columns = {**found, "state": self._piece_state[slot], "usable": usable}
+        tensors = {name: (torch.from_numpy(column) if column.dtype == np.bool_ else
+                          to_tensor(column)).to(self.device)
+                   for name, column in columns.items() if name != "head"}
+        made: Sequences = self.kind(**tensors, head=(
+            int(head[0]) if same else torch.tensor(head, device=self.device)))
+        return made
 
     def state_dict(self) -> Tree:
         """What is held, in storage order."""

@@ -25,8 +25,11 @@ Values = Callable[[Tensor], Tensor]
 whatever action is given."""
 
 
+_NEAR_ONE = 2.0**-23
+
+
 class Actions(ABC):
-    """Soft actor-critic's view of an action space.
+    """An agent's view of an action space.
 
     Attributes:
         discrete: Whether actions are choices.
@@ -80,6 +83,14 @@ class Actions(ABC):
         """Twin values [M, 2] of actions [M, act], from what :class:`Values` gives for them."""
 
     @abstractmethod
+    def log_prob(self, out: Tensor, action: Tensor) -> Tensor:
+        """log π(action) [M] of actions [M, act]."""
+
+    @abstractmethod
+    def entropy(self, out: Tensor, generator: torch.Generator) -> Tensor:
+        """−E[log π] [M]: by a sample, or exactly."""
+
+    @abstractmethod
     def outputs(self, out: Tensor, usable: Tensor) -> Gaussian | Tensor:
         """What methods compare of a policy's output; the same for all rows that are not usable."""
 
@@ -118,6 +129,15 @@ class BoundedActions(Actions):
 
     def value_of(self, action: Tensor, values: Tensor) -> Tensor:
         return values
+
+    def log_prob(self, out: Tensor, action: Tensor) -> Tensor:
+        mean, log_std = mean_and_log_std(out)
+        # Where tanh is 1 in float32 the draw is lost: the nearest one that is not stands for it.
+        draw = action.clamp(-1 + _NEAR_ONE, 1 - _NEAR_ONE).atanh()
+        return TanhGaussian(out, (draw - mean) * (-log_std).exp()).log_prob
+
+    def entropy(self, out: Tensor, generator: torch.Generator) -> Tensor:
+        return -TanhGaussian(out, self._noise(out, generator)).log_prob
 
     def outputs(self, out: Tensor, usable: Tensor) -> Gaussian:
         mean, log_std = mean_and_log_std(out)
@@ -162,6 +182,13 @@ class DiscreteActions(Actions):
 
     def value_of(self, action: Tensor, values: Tensor) -> Tensor:
         return (values * action.unsqueeze(-2)).sum(-1)
+
+    def log_prob(self, out: Tensor, action: Tensor) -> Tensor:
+        return (out.log_softmax(-1) * action).sum(-1)
+
+    def entropy(self, out: Tensor, generator: torch.Generator) -> Tensor:
+        log_probs = out.log_softmax(-1)
+        return -(log_probs.exp() * log_probs).sum(-1)
 
     def outputs(self, out: Tensor, usable: Tensor) -> Tensor:
         return torch.where(usable.unsqueeze(-1), out.softmax(-1), 0)

@@ -21,7 +21,8 @@ from crl.sequences import Sequences
 class Encoder(nn.Module):
     """Observation and previous action → ReLU embedding → memory; features are both, side by side.
 
-    What is seen now need not go through the memory (Ni et al. 2022).
+    What is seen now need not go through the memory (Ni et al. 2022). Without a memory the previous
+    action is not seen either: where actions are free, repeating them is one.
 
     Args:
         obs_size, action_size: Widths of the inputs.
@@ -32,14 +33,15 @@ class Encoder(nn.Module):
     def __init__(self, obs_size: int, action_size: int, memory: Memory,
                  generator: torch.Generator) -> None:
         super().__init__()
-        self.embed = Dense(obs_size + action_size, memory.input_size, generator)
+        self._actions = action_size if memory.state_size else 0
+        self.embed = Dense(obs_size + self._actions, memory.input_size, generator)
         self.memory = memory
         self.size_out = memory.input_size + memory.output_size
 
     def forward(self, batch: Sequences, state: Tensor) -> Tensor:
         """Features of every row, [B, L + 1, out], given the state before the first."""
         # A row's action is already zero where an episode begins.
-        x = F.relu(self.embed(torch.cat((batch.obs, batch.action), -1)))
+        x = self._embedding(batch.obs, batch.action)
         out, _ = self.memory.scan(x, state, batch.first)
         return torch.cat((x, out), -1)
 
@@ -57,9 +59,12 @@ class Encoder(nn.Module):
             Features [B, out] and the next state.
         """
         action = torch.where(first.unsqueeze(-1), 0, action)
-        x = F.relu(self.embed(torch.cat((obs, action), -1)))
+        x = self._embedding(obs, action)
         out, state = self.memory.step(x, state, first)
         return torch.cat((x, out), -1), state
+
+    def _embedding(self, obs: Tensor, action: Tensor) -> Tensor:
+        return F.relu(self.embed(torch.cat((obs, action[..., :self._actions]), -1)))
 
 
 class RecurrentPolicy(Policy):

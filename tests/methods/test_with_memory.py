@@ -11,13 +11,15 @@ from toy import corners
 
 import crl
 from crl.agent import Step
-from crl.agents.recurrent_sac import RecurrentSAC
+from crl.agents.parts_agent import PartsAgent
 from crl.methods.ewc import fisher
 from crl.registry import methods
 from crl.stream import step_env
 
-SMALL = {"hidden": (8,), "memory_size": 6, "batch_size": 4, "sequence_length": 12, "burn_in": 2,
-         "start_steps": 20, "update_after": 20, "update_to_data": 0.3}
+SMALL = {"hidden": (8,), "memory_size": 6, "batch_size": 4, "sequence_length": 12}
+AGENTS = {
+    "recurrent-sac": {"burn_in": 2, "start_steps": 20, "update_after": 20, "update_to_data": 0.3},
+    "recurrent-ppo": {"rollout_steps": 40, "epochs": 2}}
 FEW = {name: {"samples_per_task": 60, "batch_size": 24}
        for name in ("a-gem", "gem", "clonex")} | {
     name: {"samples_per_task": 60} for name in ("ser", "replay-scheduling",
@@ -29,9 +31,10 @@ MADE_OF_LAYERS = {"vcl", "clnp", "relevance-masks", "rank-updates", "input-affin
 CONTINUOUS_ONLY = {"clonex", "ser"}
 
 
-def make(*names, stream=None, seed=0, settings=(), **options) -> tuple[RecurrentSAC, list]:
+def make(*names, name="recurrent-sac", stream=None, seed=0, settings=(), **options
+         ) -> tuple[PartsAgent, list]:
     stream = stream or corners(3)
-    agent = crl.make_agent("recurrent-sac", stream, seed=seed, **{**SMALL, **options})
+    agent = crl.make_agent(name, stream, seed=seed, **{**SMALL, **AGENTS[name], **options})
     made = [crl.make_method(n, seed=7, **{**FEW.get(n, {}), **dict(settings)}) for n in names]
     agent.attach(made)
     return agent, stream
@@ -72,8 +75,9 @@ def actions(agent, task, seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", methods.names())
-def test_every_method_works_on_a_memory_or_says_what_it_lacks(name):
-    options = {"layer_norm": False} if name == "clnp" else {}
+@pytest.mark.parametrize("agent", AGENTS)
+def test_every_method_works_on_a_memory_or_says_what_it_lacks(agent, name):
+    options = {"name": agent, **({"layer_norm": False} if name == "clnp" else {})}
     if name in MADE_OF_LAYERS:
         with pytest.raises(crl.UserError, match=f"{name!r}.*hidden layers; 'memory' is not"):
             make(name, **options)
@@ -99,8 +103,9 @@ def test_discrete_actions_too_or_the_reason(name):
 
 
 @pytest.mark.parametrize("name", methods.names())
-def test_a_saved_agent_goes_on_to_the_bit(name):
-    options = {"layer_norm": False} if name == "clnp" else {}
+@pytest.mark.parametrize("agent", AGENTS)
+def test_a_saved_agent_goes_on_to_the_bit(agent, name):
+    options = {"name": agent, **({"layer_norm": False} if name == "clnp" else {})}
     if name in MADE_OF_LAYERS:
         options["settings"] = {"parts": ("actor",)}
     (one, stream), (two, _) = make(name, **options), make(name, **options)
