@@ -16,6 +16,7 @@ from crl.envs.arm_tasks import ARM_TASKS, HIDDEN_ARM_TASKS
 from crl.envs.catalog import make_stream
 from crl.envs.memory_names import LENGTH_EXAMPLES, REPEAT_PREVIOUS
 from crl.envs.metaworld_tasks import TASKS
+from crl.envs.popgym_tasks import POPGYM_TASKS
 from crl.evaluation import Episode
 from crl.memory_evaluation import MemoryRow
 from crl.progress import share
@@ -152,6 +153,7 @@ def _tasks() -> Rows:
              for name in HIDDEN_ARM_TASKS]
     rows += [(name, "memory, any length") for name in LENGTH_EXAMPLES]
     rows += [(f"repeat-previous-{size}", "memory") for size in REPEAT_PREVIOUS]
+    rows += [(name, "memory, POPGym's") for name in POPGYM_TASKS]
     rows += [(name, "Meta-World v3") for name in TASKS]
     rows.append(("any Gymnasium id", "flat Box observations, flat Box or Discrete actions"))
     return ("task", "from"), rows

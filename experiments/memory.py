@@ -1,7 +1,7 @@
 """What memories are worth: the same agent with each of them, and with none.
 
     python experiments/memory.py t-maze           # a clue, a corridor of 100 cells, a turn
-    python experiments/memory.py repeat-previous  # the suit of four cards ago, card by card
+    python experiments/memory.py repeat-previous  # the fourth last card, card by card
     python experiments/memory.py cart-pole        # its velocities are hidden
     python experiments/memory.py pendulum         # likewise
     python experiments/memory_table.py            # the tables of what there is so far
@@ -72,7 +72,7 @@ GRIDS = {
         "repeat-previous-easy", 12_000, "recurrent-sac", {**_MEMORIES, **_NONE},
         {**_SAC, "agent.memory_size": 64, "agent.learning_rate": 3e-3, "agent.sequence_length": 51,
          "agent.update_to_data": 0.25, "agent.initial_temperature": 0.1,
-         # An action changes nothing of what comes; rewards are of 1/47.
+         # An action changes nothing of what comes; rewards are of 1/48.
          "agent.gamma": 0.0, "agent.reward_scale": 20, "agent.epsilon": 0.3,
          "train.eval_episodes": 10}),
     "cart-pole": Grid(

@@ -12,6 +12,8 @@ from crl import config, registry
 from crl.envs.arm_tasks import ARM_TASKS, HIDDEN_ARM_TASKS
 from crl.envs.memory_names import EXAMPLES, memory_task
 from crl.envs.metaworld_tasks import TASKS
+from crl.envs.popgym_tasks import POPGYM_TASKS
+from crl.envs.popgym_tasks import make as make_popgym_task
 from crl.errors import UserError, unknown
 from crl.stream import Env, StreamOptions, Task, TaskStream
 
@@ -81,11 +83,13 @@ def stream_of(
 
 def maker(task: str, options: StreamOptions) -> Callable[..., Env]:
     """``make(render_mode=None)`` for a task's name; ``UserError`` if there is no such task."""
-    if found := memory_task(task):
+    found = memory_task(task)
+    if found or task in POPGYM_TASKS:
         config.require(options.horizon is None,
                        f"the horizon of {task!r} is what its name says; leave stream.horizon out")
         config.require(not options.partially_observable, _META_WORLD_ONLY.format(task))
-        return partial(_make_memory_task, *found)
+        return (partial(_make_memory_task, *found) if found else
+                partial(make_popgym_task, task))
     if task in TASKS:
         return partial(_make_metaworld, task, options.horizon, options.partially_observable)
     if options.partially_observable and (task in ARMS or task in gymnasium.registry):
@@ -95,7 +99,7 @@ def maker(task: str, options: StreamOptions) -> Callable[..., Env]:
     if task in gymnasium.registry:
         return partial(_make_gymnasium, task, options.horizon)
     others = (name for name in gymnasium.registry if not name.startswith("crl/"))  # TASKS again
-    known = [*registry.streams.names(), *ARMS, *TASKS, *EXAMPLES, *others]
+    known = [*registry.streams.names(), *ARMS, *TASKS, *EXAMPLES, *POPGYM_TASKS, *others]
     raise unknown("stream or task", task, known, "type 'crl list streams' or 'crl list tasks'")
 
 

@@ -6,7 +6,7 @@ import re
 
 LENGTHS = {"t-maze": ("TMaze", ()), "memory-length": ("MemoryLength", ()),
            "memory-query": ("MemoryLength", (2, 4))}  # class, arguments after the length
-REPEAT_PREVIOUS = {"easy": (4, 1), "medium": (32, 2), "hard": (64, 3)}  # steps back, decks
+REPEAT_PREVIOUS = {"easy": (4, 1), "medium": (32, 2), "hard": (64, 3)}  # k, decks
 LENGTH_EXAMPLES = ("t-maze-100", "memory-length-30", "memory-query-10")
 EXAMPLES = (*LENGTH_EXAMPLES, *(f"repeat-previous-{size}" for size in REPEAT_PREVIOUS))
 

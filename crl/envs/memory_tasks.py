@@ -137,23 +137,25 @@ class MemoryLength(MemoryTask):
 
 
 class RepeatPrevious(MemoryTask):
-    """POPGym's RepeatPrevious (Morad et al. 2023): say which of four suits came ``back`` steps ago.
+    """POPGym's RepeatPrevious (Morad et al. 2023): say the suit of the k-th last card.
+
+    The one just dealt is counted, as in POPGym's code: it lies k − 1 steps back.
 
     Observations are the suit that is dealt now, as a vector with a single 1. From the first step
     that has an answer on, each earns 1 / answers if right and minus that if not; success is to have
     given right answers only.
 
     Args:
-        back: How long a suit must be remembered.
+        k: Suits to have in mind.
         decks: Of 52 cards, shuffled together; an episode has a step for each card but one.
     """
 
-    def __init__(self, back: int, decks: int = 1) -> None:
+    def __init__(self, k: int, decks: int = 1) -> None:
         super().__init__(4, 4)
         self.horizon = 52 * decks - 1
-        self.back, self.decks = back, decks
-        self.correlation_horizon = back + 1
-        self.answers = self.horizon - back
+        self.k, self.decks = k, decks
+        self.correlation_horizon = k
+        self.answers = self.horizon + 1 - k
         self.chance = 0.25**self.answers
 
     def _begin(self) -> None:
@@ -166,9 +168,10 @@ class RepeatPrevious(MemoryTask):
         return suit
 
     def _act(self, action: int) -> tuple[float, bool, bool]:
-        if self._time < self.back:
+        asked = self._time + 1 - self.k
+        if asked < 0:
             return 0.0, False, False
-        right = action == self._cards[self._time - self.back]
+        right = action == self._cards[asked]
         self._flawless &= bool(right)
         last = self._time == self.horizon - 1
         return (1 if right else -1) / self.answers, False, last and self._flawless

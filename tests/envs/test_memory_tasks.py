@@ -30,7 +30,7 @@ def oracle(env: MemoryTask, seen) -> int:
         return (1 if seen[0][1] == 1 else 3) if seen[-1][2] else 0
     if isinstance(env, MemoryLength):
         return int(seen[0][2 + int(seen[-1][1])] == 1)
-    return int(seen[max(0, len(seen) - 1 - env.back)].argmax())
+    return int(seen[max(0, len(seen) - env.k)].argmax())
 
 
 def guess(env: MemoryTask, seen) -> int:
@@ -84,11 +84,11 @@ def test_the_answer_is_as_far_from_the_question_as_the_correlation_horizon_says(
 def test_repeat_previous_asks_for_the_suit_of_xi_minus_one_steps_before():
     env = RepeatPrevious(4)
     seen, _, _ = play(env, oracle, 0)
-    for shift, earns in ((3, False), (4, True), (5, False)):
+    for shift, earns in ((2, False), (3, True), (4, False)):
         _, rewards, _ = play(env, lambda env, s, shift=shift: int(
             s[max(0, len(s) - 1 - shift)].argmax()), 0)
         assert (sum(rewards) == pytest.approx(1)) == earns
-    assert env.correlation_horizon == 5
+    assert env.correlation_horizon == 4
     assert np.array(seen[:-1]).sum(0).tolist() == pytest.approx([13] * 4, abs=1)  # a deck
 
 
