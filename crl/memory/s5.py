@@ -16,6 +16,8 @@ from crl.memory import modes
 from crl.memory.base import Memory
 from crl.nn.layers import Dense
 
+Discretised = tuple[modes.Pair, modes.Pair]
+
 
 class S5(Memory):
     """Simplified state-space layers (Smith et al. 2023), as R2I has them (Samsami et al. 2024)."""
@@ -54,7 +56,8 @@ class S5(Memory):
     def advance(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         x, states = self.enter(x), []
         for layer, before in self._each(state):
-            after = modes.advance(layer.factors(), layer.inputs(x), before)
+            a, scale = layer.discretised()
+            after = modes.advance(a, layer.inputs(x, scale), before)
             x = layer.outputs(after, x)
             states.append(after)
         return x, torch.cat(states, -1)
@@ -62,7 +65,8 @@ class S5(Memory):
     def scan(self, x: Tensor, state: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
         x, last = self.enter(x), []
         for layer, before in self._each(state):
-            states = modes.scan(layer.factors(), layer.inputs(x), before, first)
+            a, scale = layer.discretised()
+            states = modes.scan(a, layer.inputs(x, scale), before, first)
             x = layer.outputs(states, x)
             last.append(states[:, -1])
         return x, torch.cat(last, -1)
@@ -102,31 +106,38 @@ class S5Layer(nn.Module):
         self.d = nn.Parameter(torch.randn(width, generator=generator))
         self.gate = Dense(width, 2 * width, generator)
         self.norm = nn.LayerNorm(width)
+        self._kept: tuple[list[tuple[Tensor, int]], Discretised] | None = None
 
-    def factors(self) -> modes.Pair:
-        """Ā, [P] each."""
-        half_re, half_im = self._half_step()
-        below = (1 - half_re).square() + half_im.square()
-        return (1 - half_re.square() - half_im.square()) / below, 2 * half_im / below
+    def discretised(self) -> Discretised:
+        """Ā and Δ/(1 − ΔΛ/2); kept where the parameters are frozen and still the same."""
+        made_of = (self.slowness, self.frequency, self.log_step)
+        if any(p.requires_grad or p.is_inference() for p in made_of):
+            return self._discretise()
+        stamp: list[tuple[Tensor, int]] = [(p, p._version) for p in made_of]
+        if self._kept and all(p is q and v == w for (p, v), (q, w) in
+                              zip(stamp, self._kept[0], strict=True)):
+            return self._kept[1]
+        found = self._discretise()
+        self._kept = stamp, found
+        return found
 
-    def inputs(self, u: Tensor) -> modes.Pair:
+    def _discretise(self) -> Discretised:
+        step = self.log_step.exp()
+        half_re, half_im = -0.5 * step / (self.slowness.square() + 0.5), 0.5 * step * self.frequency
+        ahead, turn = 1 - half_re, half_im.square()
+        below = ahead.square() + turn
+        a = (1 - half_re.square() - turn) / below, 2 * half_im / below
+        return a, (step * ahead / below, step * half_im / below)
+
+    def inputs(self, u: Tensor, scale: modes.Pair) -> modes.Pair:
         """B̄ u: [..., H] → [..., P] each."""
-        half_re, half_im = self._half_step()
-        below = (1 - half_re).square() + half_im.square()
-        scale_re = self.log_step.exp() * (1 - half_re) / below
-        scale_im = self.log_step.exp() * half_im / below
         re, im = (u @ self.b).chunk(2, -1)
-        return scale_re * re - scale_im * im, scale_re * im + scale_im * re
+        return scale[0] * re - scale[1] * im, scale[0] * im + scale[1] * re
 
     def outputs(self, state: Tensor, u: Tensor) -> Tensor:
         """[..., 2P] and [..., H] → [..., H]."""
         y = F.gelu(state @ self.c + self.d * u)
         return cast(Tensor, self.norm(F.glu(self.gate(y), -1) + u))
-
-    def _half_step(self) -> modes.Pair:
-        """ΔΛ/2."""
-        half = self.log_step.exp() / 2
-        return -half / (self.slowness.square() + 0.5), half * self.frequency
 
 
 def hippo_modes(size: int) -> tuple[Tensor, Tensor]:

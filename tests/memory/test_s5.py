@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
+from torch.func import functional_call
 
 from crl.memory import make_memory, modes
 from crl.memory.s5 import hippo_modes
@@ -16,7 +19,7 @@ def make(**options):
 
 
 def modulus(layer) -> torch.Tensor:
-    real, imag = layer.factors()
+    (real, imag), _ = layer.discretised()
     return (real.square() + imag.square()).sqrt().detach()
 
 
@@ -42,7 +45,8 @@ def test_a_layer_is_the_bilinear_discretisation_of_its_continuous_system():
     states = torch.zeros(1, 2 * half, dtype=torch.float64)
     with torch.no_grad():
         for row in torch.from_numpy(u):
-            states = modes.advance(layer.factors(), layer.inputs(row[None]), states)
+            a, scale = layer.discretised()
+            states = modes.advance(a, layer.inputs(row[None], scale), states)
             seen.append((states @ layer.c + layer.d * row)[0])
     assert np.allclose(torch.stack(seen).numpy(), ys)
     assert np.allclose(torch.complex(*states[0].chunk(2)).numpy(), x)
@@ -72,7 +76,7 @@ def test_time_constants_are_twenty_to_two_thousand_steps_at_first():
 
 def test_mimetic_modes_sum_over_time():
     layer = make(modes=16, blocks=1, init="mimetic").layers[0]
-    real, imag = layer.factors()
+    (real, imag), _ = layer.discretised()
     assert torch.allclose(real[::2], torch.ones(8), atol=2e-5)
     assert torch.allclose(imag[::2], torch.zeros(8), atol=1e-6)
     assert (modulus(layer)[1::2] < 0.9999).all()
@@ -86,3 +90,26 @@ def test_no_weights_make_it_unstable(scale):
         for parameter in (layer.slowness, layer.frequency, layer.log_step):
             parameter.add_(scale * torch.randn(64, generator=g, dtype=torch.float64))
     assert (modulus(layer) <= 1).all()
+
+
+def test_a_frozen_layer_follows_its_parameters():
+    """What is kept between steps is made anew when weights are put in, and only then."""
+    memory, other = (make_memory("s5", 5, 4, torch.Generator().manual_seed(seed), modes=8,
+                                 blocks=2) for seed in (0, 1))
+    memory.requires_grad_(False)
+    x, first = torch.randn(3, 5), torch.zeros(3, dtype=torch.bool)
+    state = torch.randn(3, memory.state_size)
+    with torch.inference_mode():
+        before = memory.step(x, state, first)[0]
+        assert memory.layers[0].discretised() is memory.layers[0].discretised()
+    with torch.no_grad():
+        for p, q in zip(memory.parameters(), other.parameters(), strict=True):
+            p.copy_(q)
+    with torch.inference_mode():
+        assert torch.equal(memory.step(x, state, first)[0], other.step(x, state, first)[0])
+        assert torch.equal(copy.deepcopy(memory).step(x, state, first)[0],
+                           other.step(x, state, first)[0])
+        assert not torch.allclose(before, memory.step(x, state, first)[0])
+    layer, swapped = memory.layers[0], {n: p + 0.1 for n, p in memory.layers[0].named_parameters()}
+    layer.forward = lambda: layer.discretised()[0][0]
+    assert not torch.allclose(functional_call(layer, swapped, ()), layer())
