@@ -55,6 +55,7 @@ class StreamOptions:
         steps_per_task: Training budget of each task in environment steps; None: the stream's own.
         horizon: Steps after which an episode is truncated; None: the task's own (Meta-World: 200).
         partially_observable: Hide the goal from the observation (Meta-World only).
+        goal_shown: Observations at the start of an episode that show the hidden goal all the same.
         hide_velocities: Take velocities out of the observation; of Meta-World's, the frame before.
         observe_reward: Append the reward of the step before to the observation.
         frame_stack: Observations that an agent sees at once, the newest among them.
@@ -63,6 +64,7 @@ class StreamOptions:
     steps_per_task: int | None = None
     horizon: int | None = None
     partially_observable: bool = False
+    goal_shown: int = 0
     hide_velocities: bool = False
     observe_reward: bool = False
     frame_stack: int = 1
@@ -70,6 +72,10 @@ class StreamOptions:
     def __post_init__(self) -> None:
         config.require(self.frame_stack > 0,
                        f"frame_stack must be a whole number above 0, got {self.frame_stack}")
+        config.require(self.goal_shown >= 0, "goal_shown must be a whole number from 0, got "
+                       f"{self.goal_shown}")
+        config.require(self.partially_observable or not self.goal_shown,
+                       "goal_shown is of a hidden goal; set partially_observable to true")
         for field in ("steps_per_task", "horizon"):
             value = getattr(self, field)
             config.require(value is None or value > 0,

@@ -107,6 +107,8 @@ NAMED: list[tuple[tuple[str], dict[str, Any]]] = [
     (("cw10",), {"steps_per_task": 5}), (("cw10",), {"steps_per_task": 50}),
     (("cw10",), {"horizon": 5}), (("cw10",), {"horizon": 50}),
     (("cw10",), {"partially_observable": True}),
+    (("cw10",), {"partially_observable": True, "goal_shown": 1}),
+    (("cw10",), {"partially_observable": True, "goal_shown": 2}),
     (("cw10",), {"partially_observable": True, "horizon": 5}),
     (("push-v3",), {}), (("push-v3,reach-v3",), {}), (("reach-v3,push-v3",), {}),
     (("push-v3,push-v3",), {}), (("push-v3",), {"partially_observable": True}),

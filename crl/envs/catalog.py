@@ -74,6 +74,7 @@ def stream_of(
         f"steps={steps}",
         f"horizon={options.horizon or 'default'}",
         *(["goal=hidden"] if options.partially_observable else []),
+        *([f"shown={options.goal_shown}"] if options.goal_shown else []),
         *(["velocities=hidden"] if options.hide_velocities else []),
         *(["reward=observed"] if options.observe_reward else []),
         *([f"frames={options.frame_stack}"] if options.frame_stack > 1 else []),
@@ -91,7 +92,8 @@ def maker(task: str, options: StreamOptions) -> Callable[..., Env]:
         return (partial(_make_memory_task, *found) if found else
                 partial(make_popgym_task, task))
     if task in TASKS:
-        return partial(_make_metaworld, task, options.horizon, options.partially_observable)
+        hidden = options.partially_observable and not options.goal_shown
+        return partial(_make_metaworld, task, options.horizon, hidden)
     if options.partially_observable and (task in ARMS or task in gymnasium.registry):
         raise UserError(_META_WORLD_ONLY.format(task))
     if task in ARMS:
@@ -109,6 +111,8 @@ def _make(make: Callable[..., Env], name: str, options: StreamOptions,
     from crl.envs import views
 
     env = make(render_mode=render_mode)
+    if options.goal_shown:
+        env = views.HideGoal(env, options.goal_shown)
     if options.hide_velocities:
         env = views.HideVelocities(env, name)
     if options.observe_reward:

@@ -74,6 +74,38 @@ def velocities(env: Env, name: str) -> NDArray[np.int64]:
     return np.array(hidden)
 
 
+class HideGoal(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Shows Meta-World's goal, the last three numbers, at the start of an episode only; then 0.
+
+    Args:
+        env: An environment of Meta-World, its goal visible.
+        shown: Observations that have it.
+    """
+
+    def __init__(self, env: Env, shown: int) -> None:
+        super().__init__(env)
+        space = env.observation_space
+        assert isinstance(space, Box)
+        low, high = space.low.copy(), space.high.copy()
+        low[-3:], high[-3:] = np.minimum(low[-3:], 0), np.maximum(high[-3:], 0)
+        self.observation_space = Box(low, high)
+        self._shown = shown
+        self._seen = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None
+              ) -> tuple[NDArray[Any], dict[str, Any]]:
+        obs, info = self.env.reset(seed=seed, options=options)
+        self._seen = 1
+        return obs, info
+
+    def step(self, action: Any) -> tuple[NDArray[Any], SupportsFloat, bool, bool, dict[str, Any]]:
+        obs, *rest = self.env.step(action)
+        if self._seen >= self._shown:
+            obs = np.append(obs[:-3], np.zeros(3, obs.dtype))
+        self._seen += 1
+        return obs, *rest
+
+
 class ObserveReward(gymnasium.Wrapper[Any, Any, Any, Any]):
     """Appends the reward of the step before to the observation; 0 at the start of an episode.
 

@@ -30,6 +30,23 @@ def test_velocities_are_hidden_and_nothing_else(task):
         assert seen.dtype == np.float32
 
 
+@pytest.mark.parametrize("shown", [1, 3])
+def test_a_goal_is_shown_at_the_start_only(shown):
+    whole = make("reach-v3")
+    env = make("reach-v3", partially_observable=True, goal_shown=shown)
+    for _ in range(2):  # in every episode
+        obs, seen = whole.reset(seed=3)[0], env.reset(seed=3)[0]
+        for t in range(6):
+            assert env.observation_space.contains(seen)
+            assert np.array_equal(seen[:-3], obs[:-3])
+            assert np.array_equal(seen[-3:], obs[-3:] if t < shown else np.zeros(3))
+            assert np.abs(obs[-3:]).sum() > 0
+            action = env.action_space.sample()
+            obs, seen = whole.step(action)[0], env.step(action)[0]
+    both = make("reach-v3", partially_observable=True, goal_shown=1, hide_velocities=True)
+    assert both.reset(seed=3)[0].shape == (21,)
+
+
 @pytest.mark.parametrize("task", ["HalfCheetah-v5", "Humanoid-v5", "Reacher-v5", "arm-plain",
                                   "InvertedDoublePendulum-v5", "Swimmer-v5"])
 def test_a_robot_looks_the_same_whatever_its_speed(task):
