@@ -55,16 +55,19 @@ class TrMRL(AttentiveMemory):
         before = self._window - 1
         past, seen = state[:, :-1].view(batch, before, self.output_size), state[:, -1:]
         context = torch.cat((past, self.enter(x)), 1)
-        windows = context.unfold(1, self._window, 1).transpose(-1, -2)  # [B, L, window, width]
+        windows = context.unfold(1, self._window, 1).transpose(-1, -2)
+        windows = windows.reshape(-1, self._window, self.output_size)  # [B·L, window, width]
 
         steps = torch.arange(length, device=x.device)
         place = torch.arange(self._window, device=x.device)
         known = (steps[:, None] + place) >= before - seen[..., None]  # [B, L, window]
+        known = known.flatten(0, 1)[:, None, None]
         h = windows + cast(Tensor, self.positions)
         for layer in self.layers:
-            h = layer(h, known[:, :, None, None])
+            h = layer(h, known)
         seen = (seen + length).clamp(max=before)
-        return h[:, :, -1], torch.cat((context[:, length:].flatten(1), seen), 1)
+        out = h[:, -1].view(batch, length, -1)
+        return out, torch.cat((context[:, length:].flatten(1), seen), 1)
 
 
 class WindowLayer(nn.Module):

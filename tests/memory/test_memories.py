@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -193,3 +194,36 @@ def test_unknown_names_and_options_are_refused():
         make_memory("s5", 2, 3, generator, layer=2)
     with pytest.raises(crl.UserError, match="multiple of blocks"):
         make_memory("s5", 2, 3, generator, modes=10, blocks=4)
+
+
+class Step(torch.nn.Module):
+    """What is exported."""
+
+    def __init__(self, memory: Memory) -> None:
+        super().__init__()
+        self.memory = memory
+
+    def forward(self, x: Tensor, state: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+        return self.memory.step(x, state, first)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_step_can_be_exported(name):
+    """ONNX Runtime walks through episodes as torch does."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    memory = make(name).float().requires_grad_(False)
+    x, state = torch.randn(BATCH, SIZE_IN), memory.initial_state(BATCH)
+    program = torch.onnx.export(
+        Step(memory), (x, state, torch.zeros(BATCH, dtype=torch.bool)), dynamo=True, verbose=False,
+        input_names=["x", "state", "first"], output_names=["out", "next"])
+    session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
+    g = torch.Generator().manual_seed(0)
+    for _ in range(40):
+        x, first = torch.randn(BATCH, SIZE_IN, generator=g), torch.rand(BATCH, generator=g) < 0.1
+        out, following = memory.step(x, state, first)
+        given = {"x": x, "state": state, "first": first}
+        theirs = session.run(None, {i.name: given[i.name].numpy() for i in session.get_inputs()})
+        assert np.allclose(theirs[0], out, atol=1e-5)
+        assert np.allclose(theirs[1], following, atol=1e-5)
+        state = following
