@@ -1,23 +1,28 @@
-"""The tables of experiments/results/memory: writes GRID.csv there and prints them.
+"""The tables of experiments/results/memory: writes them there as CSV and prints them.
 
+    crl bench memory --json > experiments/results/memory/bench.jsonl  # on an idle machine
     python experiments/memory_table.py
 
-Of each row, over its seeds: parameters of the memory and floats of its state; success and return of
-the last two evaluations; CPU-seconds of the run; of the T-Maze, success at each length, and of the
-same policy without its memory.
+GRID.csv has a row a memory, over its seeds: success and return of the last two evaluations;
+CPU-seconds of the run; of the T-Maze, success at each length, and of the same policy without its
+memory. cores.csv has a row a memory: its size, its speed, and a score of each grid. memory3.csv has
+what was earned of each task at its own end, and at the end of all.
 """
 
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
+import memory3
 import numpy as np
 import torch
 from grid import RESULTS, write_table
 from memory import GRIDS, SEEDS, Grid, job
 from rich.table import Table
 
+from crl import registry
 from crl.memory import make_memory
 from crl.run import Run
 from crl.tables import console
@@ -25,24 +30,61 @@ from crl.tables import console
 FOLDER = RESULTS / "memory"
 
 
-def rows(name: str, grid: Grid) -> list[dict[str, float | str]]:
+Row = dict[str, float | str]
+Rows = list[Row]
+
+
+def rows(name: str, grid: Grid) -> Rows:
     """A row a memory."""
-    table = []
+    table: Rows = []
     for row in grid.rows:
         folders = [FOLDER / name / job(row, seed) for seed in SEEDS]
         found = [folder for folder in folders if (folder / "run.json").exists()]
         if found:
-            table.append({"memory": row, "seeds": len(found), **_size(Run(found[0])),
+            table.append({"memory": row, "seeds": len(found),
                           **_means([_scores(folder) for folder in found])})
     return table
 
 
-def _size(run: Run) -> dict[str, float]:
-    agent = run.config["agent"]
-    memory = make_memory(agent["memory"], agent["memory_size"], agent["memory_size"],
-                         torch.Generator(), **agent["memory_options"])
-    return {"parameters": sum(p.numel() for p in memory.parameters()),
-            "state_floats": memory.state_size}
+def cores(grids: dict[str, Rows]) -> Rows:
+    """A row a memory: parameters and bytes of state 64 wide, speed as `crl bench memory` has it."""
+    with open(FOLDER / "bench.jsonl") as file:
+        found = {row["case"]: row["ours"] for row in map(json.loads, file)}
+    table: Rows = []
+    for name in registry.memories.names():
+        memory = make_memory(name, 64, 64, torch.Generator())
+        row: Row = {
+            "memory": name, "parameters": sum(p.numel() for p in memory.parameters()),
+            "state_bytes": 4 * memory.state_size, "step_us": 1e6 * found[f"{name} step"],
+            "training_pass_ms": 1e3 * found[f"{name} training pass"]}
+        for grid, rows in grids.items():
+            score = "success" if GRIDS[grid].lengths else "return"
+            row[grid] = next((r[score] for r in rows if r["memory"] == name), "")
+        table.append(row)
+    return table
+
+
+def chained() -> Rows:
+    """A row a method: returns of every task at the end of its own training, and of the stream's."""
+    table: Rows = []
+    for method in memory3.ROWS:
+        folders = [FOLDER / "memory3" / f"{method}-{seed}" for seed in SEEDS]
+        runs = [Run(folder) for folder in folders if (folder / "run.json").exists()]
+        if runs:
+            table.append({"method": method, "seeds": len(runs),
+                          **_means([_kept(run) for run in runs])})
+    return table
+
+
+def _kept(run: Run) -> dict[str, float]:
+    evals, tasks = run.evals(), run.info["tasks"]
+    last, begun, kept = evals["env_step"].max(), 0, {}
+    for number, task in enumerate(tasks):
+        begun += task["steps"]
+        for when, step in (("then", begun), ("now", last)):
+            rows = (evals["eval_task"] == number) & (evals["env_step"] == step)
+            kept[f"{task['name']}_{when}"] = float(evals["return"][rows].mean())
+    return {**kept, "cpu_s": float(evals["cpu_s"][-1])}
 
 
 def _scores(folder: Path) -> dict[str, float]:
@@ -65,15 +107,14 @@ def _means(scores: list[dict[str, float]]) -> dict[str, float]:
 
 def main() -> None:
     """Writes the tables and prints them."""
-    for name, grid in GRIDS.items():
-        table = rows(name, grid)
-        if not table:
-            continue
+    grids = {name: table for name, grid in GRIDS.items() if (table := rows(name, grid))}
+    tables = {**grids, "memory3": chained(), "cores": cores(grids)}
+    for name, table in tables.items():
         columns = list(table[0])
         write_table(FOLDER / f"{name}.csv", columns, table)
         shown = Table(box=None, title=name, title_justify="left")
         for column in columns:
-            shown.add_column(column.replace("_", " "), justify="left" if column == "memory" else
+            shown.add_column(column.replace("_", " "), justify="left" if column == columns[0] else
                              "right")
         for row in table:
             shown.add_row(*(v if isinstance(v, str) else f"{v:.4g}" for v in row.values()))
