@@ -89,7 +89,8 @@ def _kept(run: Run) -> dict[str, float]:
 
 def _scores(folder: Path) -> dict[str, float]:
     evals = Run(folder).evals()
-    last = evals["env_step"] >= np.unique(evals["env_step"])[-2]
+    last = ((evals["env_step"] >= np.unique(evals["env_step"])[-2])
+            & (evals["eval_task"] == evals["eval_task"].max()))
     scores = {"success": float(evals["success_once"][last].mean()),
               "return": float(evals["return"][last].mean()), "cpu_s": float(evals["cpu_s"][-1])}
     if (folder / "memory.csv").exists():
