@@ -114,7 +114,8 @@ def test_memories(name: str, grid: Grid) -> None:
             continue
         trained = Run(run)
         last = len(trained.stream) - 1
-        rows = evaluate_memory(trained.policy(last), trained.stream[last], trained.config["stream"], grid.lengths)
+        rows = evaluate_memory(trained.policy(last), trained.stream[last],
+                               trained.config["stream"], grid.lengths)
         write_table(result / "memory.csv", ("task", "horizon", "kind", "success", "control"), [
             {"task": row.task, "horizon": row.horizon, "kind": row.kind,
              "success": float(row.success.mean()), "control": float(row.control.mean())}
