@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 
 import torch
@@ -20,9 +21,10 @@ _TURNS = 10
 def bench_memory() -> Iterator[Row]:
     """Options as they are by default, float32, one thread.
 
-    A step is of one environment, without gradients; the GRU's is ``nn.GRUCell``. A training pass is
-    forward and backward over 16 sequences of 64 steps, a hundredth of which begin an episode; the
-    GRU's is ``nn.GRU``, which cannot begin an episode inside a sequence and does not.
+    A step is of one environment, by a frozen copy as a policy has it; the GRU's is ``nn.GRUCell``.
+    A training pass is forward and backward over 16 sequences of 64 steps, a hundredth of which
+    begin an episode; the GRU's is ``nn.GRU``, which cannot begin an episode inside a sequence and
+    does not.
     """
     with one_thread():
         for name in registry.memories.names():
@@ -32,6 +34,7 @@ def bench_memory() -> Iterator[Row]:
 def _rows(name: str) -> Iterator[Row]:
     generator = torch.Generator().manual_seed(0)
     memory = make_memory(name, WIDTH, WIDTH, generator)
+    frozen = copy.deepcopy(memory).requires_grad_(False)
     cell, gru = nn.GRUCell(WIDTH, WIDTH), nn.GRU(WIDTH, WIDTH, batch_first=True)
     x = torch.randn(_BATCH, _LENGTH, WIDTH, generator=generator)
     first = torch.rand(_BATCH, _LENGTH, generator=generator) < _RESETS
@@ -46,7 +49,7 @@ def _rows(name: str) -> Iterator[Row]:
         return run
 
     ours, theirs = take_turns(
-        without_gradients(lambda: memory.step(one, state, begins)),
+        without_gradients(lambda: frozen.step(one, state, begins)),
         without_gradients(lambda: cell(one, hidden)), turns=_TURNS, calls=50)
     yield row("memory", f"{name} step", "s/step", ours, ("nn.GRUCell", theirs))
     ours, theirs = take_turns(
