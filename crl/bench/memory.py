@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from crl import registry
-from crl.bench.rows import Row, differentiate, one_thread, row, take_turns
+from crl.bench.rows import Row, differentiate, row, take_turns, threads
 from crl.memory import make_memory
 
 WIDTH = 64
@@ -26,7 +26,7 @@ def bench_memory() -> Iterator[Row]:
     begin an episode; the GRU's is ``nn.GRU``, which cannot begin an episode inside a sequence and
     does not.
     """
-    with one_thread():
+    with threads(1):
         for name in registry.memories.names():
             yield from _rows(name)
 

@@ -48,10 +48,10 @@ def take_turns(*competitors: Callable[[], object], turns: int, calls: int) -> li
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Within it torch computes on one thread; behind it on as many as before."""
+def threads(count: int) -> Iterator[None]:
+    """Within it torch computes on so many threads; behind it on as many as before."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(count)
     try:
         yield
     finally:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from crl.agent import make_agent
 from crl.agents.sac import SAC
-from crl.bench.rows import Row, row, take_turns
+from crl.bench.rows import Row, row, take_turns, threads
 from crl.envs.catalog import make_stream
 from crl.evaluation import run_episode
 from crl.nn.products import affine, input_gradient, kernel_gradient
@@ -34,26 +34,22 @@ def bench_sac() -> Iterator[Row]:
     The floor of an update is its matrix products alone, at the rate that ours reaches. The loop is
     acting, stepping push-v3, storing and updating; both sides get our fast push-v3.
     """
-    before = torch.get_num_threads()
-    try:
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
+    for count in (1, 2):
+        with threads(count):
             for hidden in ((256, 256), (256,) * 4):
-                yield from _updates(hidden, threads)
-        torch.set_num_threads(1)
+                yield from _updates(hidden, count)
+    with threads(1):
         yield from _loop((256, 256))
-    finally:
-        torch.set_num_threads(before)
 
 
-def _updates(hidden: tuple[int, ...], threads: int) -> Iterator[Row]:
+def _updates(hidden: tuple[int, ...], count: int) -> Iterator[Row]:
     single, half = _agent(hidden, "float32"), _agent(hidden, "bf16")
     peer = _peer(hidden)
     times = take_turns(
         lambda: single.learn(1), lambda: half.learn(1), lambda: peer.train(1, BATCH),
         _products(hidden, torch.float32), _products(hidden, torch.bfloat16), turns=30, calls=10)
     ours, bf16, theirs, floor, bf16_floor = times
-    case = f"update {len(hidden)}x{hidden[0]}, {threads} thread" + "s" * (threads > 1)
+    case = f"update {len(hidden)}x{hidden[0]}, {count} thread" + "s" * (count > 1)
     yield row("sac", case, "s/update", ours, ("sb3", theirs), floor)
     yield row("sac", f"{case}, bf16", "s/update", bf16, ("sb3", theirs), bf16_floor)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from crl.bench.rows import Row, differentiate, one_thread, row, take_turns
+from crl.bench.rows import Row, differentiate, row, take_turns, threads
 from crl.memory import make_memory
 from crl.nn.scan import linear_scan
 
@@ -24,7 +24,7 @@ def bench_scan() -> Iterator[Row]:
     copy: forward reads b and writes x, backward reads x and what comes from it and writes what goes
     to b. The S5 layer has as many floats of state as the GRU.
     """
-    with one_thread():
+    with threads(1):
         for shape in _SHAPES:
             yield _scan(*shape)
         for batch, length, _ in _SHAPES:
