@@ -1,4 +1,4 @@
-"""The tables of experiments/results/memory: writes them there as CSV and prints them.
+"""The tables of experiments/results/memory: writes them there as CSV and into docs/memories.md.
 
     crl bench memory --json > experiments/results/memory/bench.jsonl  # on an idle machine
     python experiments/memory_table.py
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import memory3
@@ -20,15 +21,13 @@ import numpy as np
 import torch
 from grid import RESULTS, write_table
 from memory import GRIDS, SEEDS, Grid, job
-from rich.table import Table
 
 from crl import registry
 from crl.memory import make_memory
 from crl.run import Run
-from crl.tables import console
 
 FOLDER = RESULTS / "memory"
-
+PAGE = Path(__file__).parents[1] / "docs" / "memories.md"
 
 Row = dict[str, float | str]
 Rows = list[Row]
@@ -58,10 +57,20 @@ def cores(grids: dict[str, Rows]) -> Rows:
             "state_bytes": 4 * memory.state_size, "step_us": 1e6 * found[f"{name} step"],
             "training_pass_ms": 1e3 * found[f"{name} training pass"]}
         for grid, rows in grids.items():
-            score = "success" if GRIDS[grid].lengths else "return"
-            row[grid] = next((r[score] for r in rows if r["memory"] == name), "")
+            scores = next((r for r in rows if r["memory"] == name), {})
+            lengths = GRIDS[grid].lengths
+            columns = ({f"{grid}_{n}": f"success_at_{n}" for n in (lengths[0], lengths[-1])}
+                       if lengths else {grid: "return"})
+            row |= {column: scores.get(score, "") for column, score in columns.items()}
         table.append(row)
     return table
+
+
+def seconds(grids: dict[str, Rows]) -> Rows:
+    """A row a memory, and controls: CPU-seconds of a run of each grid."""
+    names = list(dict.fromkeys(str(row["memory"]) for rows in grids.values() for row in rows))
+    return [{"memory": name, **{grid: next((r["cpu_s"] for r in rows if r["memory"] == name), "")
+                                for grid, rows in grids.items()}} for name in names]
 
 
 def chained() -> Rows:
@@ -106,20 +115,34 @@ def _means(scores: list[dict[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([s[name] for s in scores])) for name in scores[0]}
 
 
+def markdown(table: Rows) -> str:
+    """A table of a page; numbers to three digits."""
+    lines = ["| " + " | ".join(column.replace("_", " ") for column in table[0]) + " |",
+             "|---" * len(table[0]) + "|"]
+    lines += ["| " + " | ".join(_short(value) for value in row.values()) + " |" for row in table]
+    return "\n".join(lines)
+
+
+def _short(value: float | str) -> str:
+    if isinstance(value, (str, int)):
+        return str(value)
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
 def main() -> None:
     """Writes the tables and prints them."""
     grids = {name: table for name, grid in GRIDS.items() if (table := rows(name, grid))}
-    tables = {**grids, "memory3": chained(), "cores": cores(grids)}
+    tables = {**grids, "cores": cores(grids), "cpu": seconds(grids)}
+    if chain := chained():
+        tables["memory3"] = chain
+    page = PAGE.read_text()
     for name, table in tables.items():
-        columns = list(table[0])
-        write_table(FOLDER / f"{name}.csv", columns, table)
-        shown = Table(box=None, title=name, title_justify="left")
-        for column in columns:
-            shown.add_column(column.replace("_", " "), justify="left" if column == columns[0] else
-                             "right")
-        for row in table:
-            shown.add_row(*(v if isinstance(v, str) else f"{v:.4g}" for v in row.values()))
-        console().print(shown)
+        write_table(FOLDER / f"{name}.csv", list(table[0]), table)
+        page = re.sub(rf"(<!-- {name} -->\n).*?(<!-- end -->)",
+                      lambda found, table=table: f"{found[1]}{markdown(table)}\n{found[2]}",
+                      page, flags=re.DOTALL)
+        print(f"{name}\n{markdown(table)}\n")
+    PAGE.write_text(page)
 
 
 if __name__ == "__main__":

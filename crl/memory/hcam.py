@@ -77,8 +77,9 @@ class HCAM(AttentiveMemory):
         full = (count // size).clamp(max=kept).unsqueeze(-1)
         there = (number < own) & (number >= own - kept) & (number >= kept - full)  # [B, L, N]
         in_own = (place // size == own) & (place <= at.unsqueeze(-1))  # [B, L, T]
-        h = h + self._locally(h, line, in_own)
-        h = h + self._hierarchically(h, line, there)
+        here = cast(Tensor, self.places)[at % size]  # without it, nobody knows how long ago
+        h = h + self._locally(h, here, line, in_own)
+        h = h + self._hierarchically(h, here, line, there)
         h = h + self.narrow(F.relu(self.wide(self.norms[2](h))))
 
         after = count + length
@@ -87,13 +88,13 @@ class HCAM(AttentiveMemory):
         line = F.pad(line, (0, 0, 0, size)).gather(1, index.unsqueeze(-1).expand(-1, -1, width))
         return h, torch.cat((line.flatten(1), after.to(state.dtype)), 1)
 
-    def _locally(self, h: Tensor, line: Tensor, in_own: Tensor) -> Tensor:
+    def _locally(self, h: Tensor, here: Tensor, line: Tensor, in_own: Tensor) -> Tensor:
         """Attention to the steps so far of the chunk that a step is in."""
-        query, key, value = self.local(self.norms[0](h), self._placed(self.norms[0](line)))
+        query, key, value = self.local(self.norms[0](h) + here, self._placed(self.norms[0](line)))
         found = attend(query, key, value, self._config.heads, in_own.unsqueeze(1))
         return cast(Tensor, self.local.out(found))
 
-    def _hierarchically(self, h: Tensor, line: Tensor, there: Tensor) -> Tensor:
+    def _hierarchically(self, h: Tensor, here: Tensor, line: Tensor, there: Tensor) -> Tensor:
         """Attention within the best of the full chunks; 0 where there is none.
 
         All chunks are looked into and most are given no weight: there are few, and picking the best
@@ -110,7 +111,7 @@ class HCAM(AttentiveMemory):
         weight = torch.zeros_like(fit).scatter(-1, best, weight)  # [B, L, N]
 
         query, key, value = (split_heads(t, self._config.heads) for t in self.within(
-            seen, self._placed(self.norms[1](line))))
+            seen + here, self._placed(self.norms[1](line))))
         score = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
         score = score.view(*score.shape[:3], -1, self._config.chunk).softmax(-1)
         share = (score * weight[:, None, :, :, None]).flatten(-2)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy, one_hot
 
 import crl
 from crl.memory import make_memory
@@ -203,8 +204,9 @@ def hcam_by_hand(memory, x: np.ndarray, kept: int, size: int, best: int) -> np.n
         current = t // size
         own = norm(memory.norms[0], h[current * size:t + 1])
         keys = own + places[:len(own)]
-        y = h[t] + projected(memory.local, own[-1], keys)
+        y = h[t] + projected(memory.local, keys[-1], keys)
         query = norm(memory.norms[1], y)
+        here = query + places[t % size]
         chunks = [h[k * size:(k + 1) * size] for k in range(max(0, current - kept), current)]
         if chunks:
             fit = np.array([dense(memory.look, query) @ dense(memory.label, c.mean(0))
@@ -212,7 +214,7 @@ def hcam_by_hand(memory, x: np.ndarray, kept: int, size: int, best: int) -> np.n
             chosen = np.argsort(-fit)[:best]
             for w, k in zip(softmax(fit[chosen]), chosen, strict=True):
                 inside = norm(memory.norms[1], chunks[k]) + places
-                y = y + w * projected(memory.within, query, inside)
+                y = y + w * projected(memory.within, here, inside)
         wide = np.maximum(dense(memory.wide, norm(memory.norms[2], y)), 0)
         outs.append(y + dense(memory.narrow, wide))
     return np.stack(outs)
@@ -229,6 +231,22 @@ def test_hcam_is_its_equations(best):
     x = inputs(30)
     expected = hcam_by_hand(memory, x[0].numpy(), 3, 4, best)
     assert np.allclose(outputs(memory, x)[0].numpy(), expected, atol=1e-6)
+
+
+def test_hcam_can_tell_how_long_ago_something_was():
+    """Which of four came three steps ago; it must know its own place to say so."""
+    generator = torch.Generator().manual_seed(0)
+    memory = make_memory("hcam", 4, 32, generator)
+    parameters = [*memory.parameters(), kernel := torch.zeros(32, 4, requires_grad=True)]
+    optimizer, first = torch.optim.Adam(parameters, 3e-3), torch.zeros(8, 40, dtype=torch.bool)
+    for _ in range(300):
+        shown = torch.randint(4, (8, 40), generator=generator)
+        out, _ = memory.scan(one_hot(shown, 4).float(), memory.initial_state(8), first)
+        loss = cross_entropy((out[:, 3:] @ kernel).flatten(0, 1), shown[:, :-3].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.3  # guessing: log 4
 
 
 def test_hcam_sees_as_many_chunks_as_it_keeps():
