@@ -63,7 +63,7 @@ GRIDS = {
     "t-maze": Grid(
         # Who only knows a long corridor hardly ever sees its end: shorter ones first.
         "t-maze-10,t-maze-30,t-maze-100", 60_000, "recurrent-ppo",
-        {**_MEMORIES, "mlp": ("mlp", {})},
+        {name: (name, {}) for name in ("s5", "gru", "ffm", "lstm", "mlp")},
         {**_PPO, "agent.multi_head": "false", "agent.reset": "[]", "agent.memory_size": 32,
          "agent.hidden": "[64]", "agent.sequence_length": 101, "agent.rollout_steps": 1_010,
          "agent.batch_size": 5, "agent.epochs": 5, "agent.gamma": 0.99, "agent.gae_lambda": 0.9,
