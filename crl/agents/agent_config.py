@@ -21,6 +21,8 @@ class AgentConfig:
         batch_size: Samples of the replay per gradient step.
         replay_size: Environment steps kept.
         reward_scale: Factor on every reward.
+        normalize_observations: Bring each task's observations to mean 0 and variance 1; the moments
+            stay when the task is over.
         reset: What begins anew at each task: ``"replay"``, ``"optimizer"`` (moments to zero), and
             parts whose weights are re-drawn, such as ``"critic"``.
     """
@@ -33,6 +35,7 @@ class AgentConfig:
     batch_size: int = 256
     replay_size: int = 1_000_000
     reward_scale: float = 0.1
+    normalize_observations: bool = False
     reset: tuple[str, ...] = ("replay", "optimizer")
 
     resettable: ClassVar[tuple[str, ...]]

@@ -23,6 +23,7 @@ from crl.nn import state as trees
 from crl.nn.adam import Adam
 from crl.nn.device import check_device
 from crl.nn.network import Network
+from crl.nn.scaling import ObservationScaling
 from crl.replay import Samples
 from crl.stream import Task, TaskStream, space_bounds
 
@@ -62,6 +63,9 @@ class PartsAgent(ABC, Generic[S]):
         self._generator = torch.Generator().manual_seed(seeding.integer(seed, "agent", "torch"))
         self._weights_generator = torch.Generator().manual_seed(
             seeding.integer(seed, "agent", "weights"))
+        self._scaling = (ObservationScaling(self._heads, len(self._observation_bounds[0]),
+                                            self.device)
+                         if settings.normalize_observations else None)
         self.parts: Parts = {}
         self._drawn_anew: dict[str, Callable[[], nn.Module]] = {}
         self._paces: dict[str, float] = {}
@@ -142,6 +146,7 @@ class PartsAgent(ABC, Generic[S]):
             "optimizers": [trees.optimizer_to_tree(o) for o in self._optimizers],
             "replay": self.replay.state_dict(),
             "methods": self.methods.state_dict(),
+            "scaling": self._scaling.state_dict() if self._scaling else None,
             "numpy": seeding.generator_state(self._rng),
             "torch": trees.generator_to_tree(self._generator),
             "weights": trees.generator_to_tree(self._weights_generator),
@@ -157,6 +162,8 @@ class PartsAgent(ABC, Generic[S]):
             trees.load_optimizer(optimizer, moments)
         self.replay.load_state_dict(tree["replay"])
         self.methods.load_state_dict(tree["methods"])
+        if self._scaling is not None:
+            self._scaling.load_state_dict(tree["scaling"])
         seeding.restore_generator(self._rng, tree["numpy"])
         trees.load_generator(self._generator, tree["torch"])
         trees.load_generator(self._weights_generator, tree["weights"])
@@ -205,6 +212,17 @@ class PartsAgent(ABC, Generic[S]):
         self._after_step()
         self.gradient_steps += 1
         return losses
+
+    # ---- observations ----
+
+    def _see(self, obs: FloatArray) -> None:
+        """Takes an observation [obs] of the current task into account."""
+        if self._scaling is not None:
+            self._scaling.see(obs, self.head)
+
+    def _scale(self, obs: Tensor, head: int | Tensor) -> Tensor:
+        """Observations [B, …, obs] as networks are given them."""
+        return obs if self._scaling is None else self._scaling(obs, head)
 
     # ---- tasks ----
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar, cast
 
@@ -70,8 +71,10 @@ class RecurrentAgent(PartsAgent[S]):
         spec = PolicySpec(task.name, *self._observation_bounds, actions.low, actions.high,
                           actions.discrete, ((self._states[0],), (actions.size,)),
                           self.encoder.memory.context)
-        return RecurrentPolicy(spec, cast(Encoder, modules[0]), cast(Network, modules[1]),
-                               self._head_of(task), actions)
+        head = self._head_of(task)
+        scaling = None if self._scaling is None else self._scaling.of(head)
+        return RecurrentPolicy(spec, cast(Encoder, modules[0]), cast(Network, modules[1]), head,
+                               actions, scaling)
 
     # ---- acting ----
 
@@ -81,7 +84,7 @@ class RecurrentAgent(PartsAgent[S]):
         begins = torch.tensor(first).to(self.device)
         self._state_before = begun(self._memory_state, begins)
         before = trees.to_tensor(self._last_action[None]).to(self.device)
-        seen = trees.to_tensor(obs).to(self.device)
+        seen = self._scale(trees.to_tensor(obs).to(self.device), self.head)
         steps = [self._encoder(name).step(seen, before, state, begins) for name, state in
                  zip(self._memories, self._split(self._state_before), strict=True)]
         self._memory_state = torch.cat([state for _, state in steps], -1)
@@ -93,6 +96,7 @@ class RecurrentAgent(PartsAgent[S]):
             step.obs[0], self._last_action, step.reward[0], step.next_obs[0],
             terminated=bool(step.terminated[0]), first=bool(step.first[0]), head=self.head,
             state=self._state_before[0].cpu().numpy())
+        self._see(step.obs[0])
 
     # ---- learning ----
 
@@ -102,8 +106,12 @@ class RecurrentAgent(PartsAgent[S]):
     def _features(self, part: str, batch: S, parameters: Parameters | None = None) -> Tensor:
         """Of every row, [B, L + 1, features], by a part's encoder."""
         features: Tensor = functional_call(self.parts[part].module, parameters or {},
-                                           (batch, self._state(part, batch)))
+                                           (self._scaled(batch), self._state(part, batch)))
         return features
+
+    def _scaled(self, batch: S) -> S:
+        """With observations as encoders are given them."""
+        return replace(batch, obs=self._scale(batch.obs, batch.head))
 
     def _state(self, part: str, batch: S) -> Tensor:
         """What a part's memory held before the first rows."""

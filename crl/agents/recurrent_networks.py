@@ -15,6 +15,7 @@ from crl.memory import Memory
 from crl.nn import state as trees
 from crl.nn.layers import Dense
 from crl.nn.network import Network
+from crl.nn.scaling import scale
 from crl.sequences import Sequences
 
 
@@ -68,11 +69,15 @@ class Encoder(nn.Module):
 
 
 class RecurrentPolicy(Policy):
-    """A frozen encoder and actor with one of its heads; its state: the memory's, and an action."""
+    """A frozen encoder and actor with one of its heads, and how its observations are scaled.
+
+    Its state: the memory's, and the previous action.
+    """
 
     def __init__(self, spec: PolicySpec, encoder: Encoder, actor: Network, head: int,
-                 actions: Actions) -> None:
+                 actions: Actions, scaling: tuple[Tensor, Tensor] | None) -> None:
         self.spec = spec
+        self._scaling = scaling
         self.encoder = encoder.requires_grad_(False)
         self.actor = actor.requires_grad_(False)
         self.head = head
@@ -88,7 +93,10 @@ class RecurrentPolicy(Policy):
         memory, previous = (trees.to_tensor(array) for array in state)
         begins = torch.from_numpy(np.array(first, np.bool_))
         with torch.inference_mode():
-            features, memory = self.encoder.step(trees.to_tensor(obs), previous, memory, begins)
+            seen = trees.to_tensor(obs)
+            if self._scaling is not None:
+                seen = scale(seen, *self._scaling)
+            features, memory = self.encoder.step(seen, previous, memory, begins)
             out = self.actor(features, self.head)
             action = cast(FloatArray, (
                 self._actions.mode(out) if deterministic

@@ -133,11 +133,11 @@ class RecurrentSAC(RecurrentAgent[Sequences], SoftActorCritic[Sequences]):
                   "temperature": -(self._log_temperature(head) * surplus).mean()}
         if "future" in self.config.memory_losses:
             future = cast(FuturePredictor, self.parts["predictor"].module)
-            losses["future"] = future.loss(features, batch)
+            losses["future"] = future.loss(features, self._scaled(batch))
         if "self" in self.config.memory_losses:
             both_ways = cast(SelfPredictor, self.parts["predictor"].module)
-            losses["self"] = both_ways.loss(features[row, step], taken,
-                                            self.parts["code"].module(batch.obs[row, step + 1]))
+            codes = self.parts["code"].module(self._scaled(batch).obs[row, step + 1])
+            losses["self"] = both_ways.loss(features[row, step], taken, codes)
         return losses
 
     def _values(self, critics: nn.Module, features: Tensor, action: Tensor, head: int | Tensor,
@@ -150,7 +150,7 @@ class RecurrentSAC(RecurrentAgent[Sequences], SoftActorCritic[Sequences]):
 
     def _slow_features(self, batch: Sequences) -> Tensor:
         part = self._value_memory
-        features: Tensor = self.targets[part](batch, self._state(part, batch))
+        features: Tensor = self.targets[part](self._scaled(batch), self._state(part, batch))
         return features
 
     @torch.no_grad()
@@ -180,5 +180,6 @@ class RecurrentSAC(RecurrentAgent[Sequences], SoftActorCritic[Sequences]):
 
     def _codes(self, batch: Sequences, parameters: Parameters | None = None) -> Tensor:
         """The code of what is seen next at every step of a batch; 0 where it is not usable."""
-        codes = functional_call(self.parts["code"].module, parameters or {}, (batch.obs[:, 1:],))
+        codes = functional_call(self.parts["code"].module, parameters or {},
+                                (self._scaled(batch).obs[:, 1:],))
         return torch.where(batch.usable.unsqueeze(-1), codes, 0)

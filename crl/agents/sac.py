@@ -15,14 +15,12 @@ from crl.agent import BoolArray, FloatArray, PolicySpec, Step
 from crl.agents.sac_config import SACConfig
 from crl.agents.sac_networks import Critics, SACPolicy
 from crl.agents.soft_actor_critic import SoftActorCritic
-from crl.checkpoint import Tree
 from crl.config import require
 from crl.methods.parts import Gaussian
 from crl.nn import state as trees
 from crl.nn.distributions import TanhGaussian, mean_and_log_std
 from crl.nn.layers import rows_by_head
 from crl.nn.network import Network, add_gradient
-from crl.nn.scaling import ObservationScaling
 from crl.replay import Batch, Replay
 from crl.stream import Task, TaskStream
 
@@ -62,8 +60,6 @@ class SAC(SoftActorCritic[Batch]):
         self.critics = cast(Critics, self.parts["critic"].module)
         self.replay = Replay(settings.replay_size, obs, act, n_step=settings.n_step,
                              gamma=settings.gamma, device=self.device)
-        self._scaling = (ObservationScaling(self._heads, obs, self.device)
-                         if settings.normalize_observations else None)
         self._prepare()
 
     def policy(self, task: Task) -> SACPolicy:
@@ -74,15 +70,6 @@ class SAC(SoftActorCritic[Batch]):
         head = self._head_of(task)
         scaling = None if self._scaling is None else self._scaling.of(head)
         return SACPolicy(spec, actor.cpu(), head, actions, scaling)
-
-    def state_dict(self) -> Tree:
-        scaling = self._scaling.state_dict() if self._scaling else None
-        return {**super().state_dict(), "scaling": scaling}
-
-    def load_state_dict(self, tree: Tree) -> None:
-        super().load_state_dict(tree)
-        if self._scaling is not None:
-            self._scaling.load_state_dict(tree["scaling"])
 
     def _act(self, obs: FloatArray, first: BoolArray, head: int | None) -> FloatArray:
         if head is None:
@@ -97,8 +84,7 @@ class SAC(SoftActorCritic[Batch]):
             step.obs[0], self._last_action, step.reward[0], step.next_obs[0],
             terminated=bool(step.terminated[0]), truncated=bool(step.truncated[0]), head=self.head,
         )
-        if self._scaling is not None:
-            self._scaling.see(step.obs[0], self.head)
+        self._see(step.obs[0])
 
     def _add_gradients(self, batch: Batch) -> dict[str, Tensor]:
         return self.backward(batch, self._noise(len(batch.obs)), self._noise(len(batch.obs)))
@@ -155,9 +141,6 @@ class SAC(SoftActorCritic[Batch]):
         return {"critic": 0.5 * mean * (errors[0].square() + errors[1].square()).sum(),
                 "actor": (alpha * policy.log_prob - q).mean(),
                 "temperature": -(log_alpha * surplus).mean()}
-
-    def _scale(self, obs: Tensor, head: int | Tensor) -> Tensor:
-        return obs if self._scaling is None else self._scaling(obs, head)
 
     def _noise(self, rows: int) -> Tensor:
         shape = (rows, self._actions.size)

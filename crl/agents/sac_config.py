@@ -52,11 +52,8 @@ class SACConfig(SoftActorCriticConfig):
     Attributes:
         precision: Of the products of hidden layers: ``"float32"`` or ``"bf16"``, faster where the
             processor multiplies bfloat16. Weights, sums and all else are float32.
-        normalize_observations: Bring each task's observations to mean 0 and variance 1; the moments
-            stay when the task is over.
     """
 
     precision: Literal["float32", "bf16"] = "float32"
-    normalize_observations: bool = False
 
     resettable = ("replay", "optimizer", "critic", "actor")

@@ -47,8 +47,12 @@ class ObservationScaling:
         self._refresh(head)
 
     def __call__(self, obs: Tensor, head: int | Tensor) -> Tensor:
-        """[B, size] and one head or a head per row → [B, size]; see :func:`scale`."""
-        return scale(obs, self._shift[head], self._factor[head])
+        """[B, …, size] and one head or a head per row → [B, …, size]; see :func:`scale`."""
+        shift, factor = self._shift[head], self._factor[head]
+        if isinstance(head, Tensor):
+            between = (1,) * (obs.dim() - 2)
+            shift, factor = (t.view(len(head), *between, -1) for t in (shift, factor))
+        return scale(obs, shift, factor)
 
     def of(self, head: int) -> tuple[Tensor, Tensor]:
         """A head's shift and factor as they are now, [size] each, on the CPU."""

@@ -217,6 +217,37 @@ def test_a_policy_steps_through_what_the_learner_sees_at_once(memory):
             obs, first = agent.replay._columns["obs"][rows + t + 1], np.array([False])
 
 
+@pytest.mark.parametrize("name", ["recurrent-sac", "recurrent-ppo"])
+def test_observations_are_scaled_alike_for_acting_and_learning(name):
+    """By the moments of each task's own observations; a batch may be of several."""
+    stream = corners(2)
+    agent = crl.make_agent(name, stream, hidden=(16,), memory_size=8, sequence_length=30,
+                           normalize_observations=True, reset=())
+    agent.attach([])
+    for task in stream:
+        play(agent, task, 2)
+    batch = agent.replay.take(np.arange(len(agent.replay)))
+    with torch.no_grad():
+        outputs = agent.parts["actor"].outputs(batch)
+    for b in range(len(batch.obs)):
+        head = int(batch.heads[b])
+        seen = agent.replay._columns["obs"][agent.replay._columns["head"] == head]
+        shift, factor = agent._scaling.of(head)
+        assert np.allclose(shift, seen[:52].mean(0), atol=0.05)  # its last ones are not counted
+        policy = agent.policy(stream[head])
+        state, first = policy.initial_state(1), np.array([True])
+        for t in range(25 if batch.first[b, 0] else 0):
+            memory, previous = (torch.from_numpy(array) for array in state)
+            scaled = ((batch.obs[b, t] - shift) * factor).clamp(-10, 10)[None]
+            features, _ = policy.encoder.step(scaled, previous, memory, torch.from_numpy(first))
+            expected = policy._actions.mode(policy.actor(features, head))
+            action, state = policy.step(batch.obs[b, t].numpy()[None], state, first)
+            assert np.allclose(policy._actions.to_env(expected.numpy()), action, atol=1e-6)
+            assert torch.allclose(outputs.mean[b, t].tanh(), expected[0], atol=1e-5)
+            state = (state[0], batch.action[b, t + 1].numpy()[None])
+            first = np.array([False])
+
+
 def test_features_of_an_episode_do_not_depend_on_what_came_before():
     agent = make(update_after=10_000, sequence_length=60)
     play(agent, agent._stream[0], 4)
