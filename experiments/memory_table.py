@@ -129,14 +129,17 @@ def _short(value: float | str) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
+def tables() -> dict[str, Rows]:
+    """All that there is so far."""
+    grids = {name: table for name, grid in GRIDS.items() if (table := rows(name, grid))}
+    found = {**grids, "cores": cores(grids), "cpu": seconds(grids), "memory3": chained()}
+    return {name: table for name, table in found.items() if table}
+
+
 def main() -> None:
     """Writes the tables and prints them."""
-    grids = {name: table for name, grid in GRIDS.items() if (table := rows(name, grid))}
-    tables = {**grids, "cores": cores(grids), "cpu": seconds(grids)}
-    if chain := chained():
-        tables["memory3"] = chain
     page = PAGE.read_text()
-    for name, table in tables.items():
+    for name, table in tables().items():
         write_table(FOLDER / f"{name}.csv", list(table[0]), table)
         page = re.sub(rf"(<!-- {name} -->\n).*?(<!-- end -->)",
                       lambda found, table=table: f"{found[1]}{markdown(table)}\n{found[2]}",

@@ -31,7 +31,8 @@ def test_code_blocks_run(page, tmp_path, monkeypatch):
         exec(compile(block, f"{page}, block {number}", "exec"), module.__dict__)
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md",
+                                  "docs/memories.md", "experiments/README.md"])
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text()):
-        assert (ROOT / target).exists(), target
+        assert (ROOT / page).parent.joinpath(target).exists(), target

@@ -72,3 +72,19 @@ def test_the_page_of_experiments_says_what_the_ten_tasks_gave():
             for text, value in zip(shown, expected, strict=True):
                 assert text == "–" if value == "nan" else float(text) == pytest.approx(
                     float(value), abs=0.51 if "." not in text else 0.006)
+
+
+def test_the_tables_of_memories_are_those_of_their_runs(monkeypatch):
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+    made = importlib.import_module("memory_table")
+    page = (ROOT / "docs" / "memories.md").read_text()
+    tables = made.tables()
+    for name, table in tables.items():
+        if f"<!-- {name} -->" in page:
+            assert made.markdown(table) in page, name
+        with open(EXPERIMENTS / "results" / "memory" / f"{name}.csv", newline="") as file:
+            assert [list(row) for row in csv.DictReader(file)] == [list(row) for row in table]
+    # What they are for: at least three memories hold a clue for a hundred steps, and none does not.
+    held = {row["memory"]: row["success_at_100"] for row in tables["t-maze"]}
+    assert sum(success >= 0.95 for success in held.values()) >= 3
+    assert held["mlp"] < 0.65

@@ -53,9 +53,14 @@ class RecurrentPPO(RecurrentAgent[Rollouts]):
             sum(self._states), length=settings.sequence_length, device=self.device)
         self._steps = 0  # since the last rollout
         self._over = False  # whether an episode has just ended
+        self._task_steps, self._task_length = 0, 1  # done and to do
         self._prepare()
 
     # ---- the Agent contract ----
+
+    def begin_task(self, task: Task) -> None:
+        super().begin_task(task)
+        self._task_steps, self._task_length = 0, task.steps
 
     def end_task(self, task: Task) -> None:
         self._value_rollout()  # too short to learn from; methods may look at it
@@ -74,12 +79,15 @@ class RecurrentPPO(RecurrentAgent[Rollouts]):
             raise NotImplementedError(f"{self.name} learns from one environment at a time")
         self._store(step)
         self._steps += 1
+        self._task_steps += 1
         self._over = bool(step.terminated[0] or step.truncated[0])
 
     def update(self) -> dict[str, float]:
         if not self._over or self._steps < self.config.rollout_steps:
             return {}
         pieces = self._value_rollout()
+        if self.config.anneal:
+            self._set_learning_rates(max(0.0, 1 - self._task_steps / self._task_length))
         size = self.config.batch_size
         for _ in range(self.config.epochs):
             order = self._rng.permutation(pieces)
@@ -88,11 +96,13 @@ class RecurrentPPO(RecurrentAgent[Rollouts]):
         return {name: float(value.detach()) for name, value in losses.items()}
 
     def state_dict(self) -> Tree:
-        return {**super().state_dict(), "steps": self._steps}
+        return {**super().state_dict(), "steps": self._steps, "task_steps": self._task_steps,
+                "task_length": self._task_length}
 
     def load_state_dict(self, tree: Tree) -> None:
         super().load_state_dict(tree)
         self._steps = tree["steps"]
+        self._task_steps, self._task_length = tree["task_steps"], tree["task_length"]
 
     # ---- learning ----
 

@@ -183,6 +183,20 @@ def test_it_updates_after_whole_episodes():
     assert agent.gradient_steps == 2 * 2
 
 
+def test_the_learning_rate_falls_to_nothing_over_a_task_and_begins_anew():
+    stream = corners(2, 100)
+    agent = make(stream, anneal=True, rollout_steps=25, learning_rate=0.4)
+    seen = []
+    step = agent._gradient_step
+    agent._gradient_step = lambda batch: (
+        seen.append(agent.parts["actor"].optimizer.param_groups[0]["lr"]), step(batch))[1]
+    for task in stream:
+        play(agent, task, 4)
+    rates = [rate for rate, before in zip(seen, [None, *seen], strict=False) if rate != before]
+    assert np.allclose(rates, [0.3, 0.2, 0.1, 0.0] * 2)
+    assert {p.optimizer.param_groups[0]["lr"] for p in make(stream).parts.values()} == {3e-4}
+
+
 # ---- learning, saving ----
 
 
@@ -210,7 +224,7 @@ def test_continuous_control_is_learned_too():
 def test_a_loaded_agent_goes_on_to_the_bit():
     stream = corners(2)
     agents = [make(stream, seed=1, memory="s5", memory_options={"modes": 8, "blocks": 2},
-                   entropy_weight=0.01) for _ in range(2)]
+                   entropy_weight=0.01, anneal=True) for _ in range(2)]
     task = stream[0]
     play(agents[0], task, 4)
     agents[1].load_state_dict(agents[0].state_dict())
