@@ -8,7 +8,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from crl.stream import Task, TaskStream
+from crl.agent import Step
+from crl.stream import Task, TaskStream, step_env
 
 HORIZON = 25
 CORNERS = ((1.0, 1.0), (-1.0, 1.0), (1.0, -1.0), (-1.0, -1.0))
@@ -46,3 +47,24 @@ def corners(tasks: int = 3, steps: int = 1000, boundaries: Any = "known") -> Tas
         [Task(f"corner-{i}", partial(Corner, i), steps, i) for i in range(tasks)],
         name="corners", boundaries=boundaries,
     )
+
+
+def play(agent: Any, task: Task, episodes: int, seed: int = 0) -> list[float]:
+    """Trains for some episodes; the return of each."""
+    env, returns = task.make(), []
+    agent.begin_task(task)
+    for e in range(episodes):
+        obs, _ = env.reset(seed=seed + e)
+        first, over, total = np.array([True]), False, 0.0
+        while not over:
+            action = agent.act(np.float32(obs)[None], first)
+            following, reward, terminated, truncated, info = step_env(env, action[0])
+            agent.observe(Step(np.float32(obs)[None], action, np.array([reward], np.float32),
+                               np.float32(following)[None], np.array([terminated]),
+                               np.array([truncated]), first, [info]))
+            agent.update()
+            obs, first, over = following, np.array([False]), terminated or truncated
+            total += reward
+        returns.append(total)
+    agent.end_task(task)
+    return returns

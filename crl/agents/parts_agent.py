@@ -74,6 +74,7 @@ class PartsAgent(ABC, Generic[S]):
         self.head = 0
         self.gradient_steps = 0
         self._tasks_begun = 0
+        self._task_steps = 0
 
     def _add_part(self, name: str, draw: Callable[[], nn.Module],
                   outputs: Callable[..., Gaussian | Tensor], gaussian: bool,
@@ -111,6 +112,7 @@ class PartsAgent(ABC, Generic[S]):
     def begin_task(self, task: Task) -> None:
         self.methods.begin_task(task)
         self.head = self._head_of(task)
+        self._task_steps = 0
         if self._tasks_begun > 0:
             self._reset_for_new_task()
         self._tasks_begun += 1
@@ -118,11 +120,18 @@ class PartsAgent(ABC, Generic[S]):
     def end_task(self, task: Task) -> None:
         self.methods.end_task(task)
 
-    @abstractmethod
-    def act(self, obs: FloatArray, first: BoolArray) -> FloatArray: ...
+    def act(self, obs: FloatArray, first: BoolArray) -> FloatArray:
+        action = self._act(obs, first, self._acting_head(first))
+        self._last_action = action[0]
+        return self._actions.to_env(action)
 
-    @abstractmethod
-    def observe(self, step: Step) -> None: ...
+    def observe(self, step: Step) -> None:
+        if len(step.reward) != 1:
+            raise NotImplementedError(f"{self.name} learns from one environment at a time")
+        self._store(step)
+        if self._scaling is not None:
+            self._scaling.see(step.obs[0], self.head)
+        self._task_steps += 1
 
     @abstractmethod
     def update(self) -> dict[str, float]: ...
@@ -153,6 +162,7 @@ class PartsAgent(ABC, Generic[S]):
             "head": self.head,
             "gradient_steps": self.gradient_steps,
             "tasks_begun": self._tasks_begun,
+            "task_steps": self._task_steps,
         }
 
     def load_state_dict(self, tree: Tree) -> None:
@@ -168,7 +178,24 @@ class PartsAgent(ABC, Generic[S]):
         trees.load_generator(self._generator, tree["torch"])
         trees.load_generator(self._weights_generator, tree["weights"])
         self.head, self.gradient_steps = tree["head"], tree["gradient_steps"]
-        self._tasks_begun = tree["tasks_begun"]
+        self._tasks_begun, self._task_steps = tree["tasks_begun"], tree["task_steps"]
+
+    # ---- acting ----
+
+    @abstractmethod
+    def _act(self, obs: FloatArray, first: BoolArray, head: int | None) -> FloatArray:
+        """Exploring actions [N, act], not scaled yet: a head's, or at random for None."""
+
+    def _acting_head(self, first: BoolArray) -> int | None:
+        return self.head
+
+    @abstractmethod
+    def _store(self, step: Step) -> None:
+        """Puts a step, which ``_last_action`` led to, into the replay."""
+
+    def _scale(self, obs: Tensor, head: int | Tensor) -> Tensor:
+        """Observations [B, …, obs] as networks are given them."""
+        return obs if self._scaling is None else self._scaling(obs, head)
 
     # ---- learning ----
 
@@ -218,17 +245,6 @@ class PartsAgent(ABC, Generic[S]):
         self._after_step()
         self.gradient_steps += 1
         return losses
-
-    # ---- observations ----
-
-    def _see(self, obs: FloatArray) -> None:
-        """Takes an observation [obs] of the current task into account."""
-        if self._scaling is not None:
-            self._scaling.see(obs, self.head)
-
-    def _scale(self, obs: Tensor, head: int | Tensor) -> Tensor:
-        """Observations [B, …, obs] as networks are given them."""
-        return obs if self._scaling is None else self._scaling(obs, head)
 
     # ---- tasks ----
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import abstractmethod
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar, cast
@@ -55,7 +56,7 @@ class RecurrentAgent(PartsAgent[S]):
     def _add_actor(self) -> None:
         self._add_part("actor", self._network(self.encoder.size_out, self._actions.policy_size),
                        partial(self._policy_outputs, "actor"), not self._actions.discrete,
-                       lambda actor: (actor,), self._actor_inputs, acts=True)
+                       lambda actor: (actor,), partial(self._usable_features, "memory"), acts=True)
 
     def _network(self, size_in: int, size_out: int) -> partial[Network]:
         """Draws networks of these widths, everything else as the settings say."""
@@ -78,6 +79,15 @@ class RecurrentAgent(PartsAgent[S]):
 
     # ---- acting ----
 
+    def _act(self, obs: FloatArray, first: BoolArray, head: int | None) -> FloatArray:
+        features = self._remember(obs, first)
+        if head is None:
+            return self._actions.uniform(len(obs), self._rng)
+        with torch.inference_mode():
+            out = self.parts["actor"].module(features, head)
+            action: FloatArray = self._actions.sample(out, self._generator).cpu().numpy()
+        return action
+
     @torch.inference_mode()
     def _remember(self, obs: FloatArray, first: BoolArray) -> Tensor:
         """Takes observations [1, obs] into every memory; the policy's features."""
@@ -91,14 +101,22 @@ class RecurrentAgent(PartsAgent[S]):
         return steps[0][0]
 
     def _store(self, step: Step) -> None:
-        """Puts a step, which ``_last_action`` led to, into the replay."""
         self.replay.add(
             step.obs[0], self._last_action, step.reward[0], step.next_obs[0],
             terminated=bool(step.terminated[0]), first=bool(step.first[0]), head=self.head,
             state=self._state_before[0].cpu().numpy())
-        self._see(step.obs[0])
 
     # ---- learning ----
+
+    def _add_gradients(self, batch: S) -> dict[str, Tensor]:
+        with torch.enable_grad():  # methods ask for gradients from within no_grad
+            losses = self.losses(batch)
+            torch.autograd.backward(list(losses.values()))
+        return losses
+
+    @abstractmethod
+    def losses(self, batch: S) -> dict[str, Tensor]:
+        """The losses on sequences, means over all usable steps; their sum is descended."""
 
     def _encoder(self, part: str) -> Encoder:
         return cast(Encoder, self.parts[part].module)
@@ -123,9 +141,10 @@ class RecurrentAgent(PartsAgent[S]):
         return each
 
     @torch.no_grad()
-    def _actor_inputs(self, batch: S) -> tuple[Tensor, int | Tensor]:
+    def _usable_features(self, part: str, batch: S) -> tuple[Tensor, int | Tensor]:
+        """Of the usable steps, by a part's encoder, and their heads: what networks are given."""
         row, step = batch.usable.nonzero(as_tuple=True)
-        return self._features("memory", batch)[row, step], head_of_rows(batch, row)
+        return self._features(part, batch)[row, step], head_of_rows(batch, row)
 
     def _policy_outputs(self, part: str, batch: S, parameters: Parameters | None = None
                         ) -> Gaussian | Tensor:
@@ -137,9 +156,9 @@ class RecurrentAgent(PartsAgent[S]):
                               (rows.flatten(0, 1), head_of_steps(batch)))
         return self._actions.outputs(out.view(*rows.shape[:2], -1), batch.usable)
 
+    @abstractmethod
     def _value_outputs(self, part: str, batch: S, parameters: Parameters | None = None) -> Tensor:
         """The values at every step of a batch, [B, L, …]; 0 where it is not usable."""
-        raise NotImplementedError
 
 
 def head_of_rows(batch: Sequences, row: Tensor) -> int | Tensor:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.func import functional_call
 
-from crl.agent import BoolArray, FloatArray, Step
+from crl.agent import Step
 from crl.agents.recurrent import RecurrentAgent, head_of_rows, head_of_steps
 from crl.agents.recurrent_ppo_config import RecurrentPPOConfig
 from crl.checkpoint import Tree
@@ -47,39 +47,28 @@ class RecurrentPPO(RecurrentAgent[Rollouts]):
         self._add_actor()
         self._add_part("critic", self._network(self.encoder.size_out, 1),
                        partial(self._value_outputs, "critic"), False, lambda critic: (critic,),
-                       self._critic_inputs)
+                       partial(self._usable_features, self._value_memory))
         self.replay = RolloutReplay(
             settings.replay_size, len(self._observation_bounds[0]), self._actions.size,
             sum(self._states), length=settings.sequence_length, device=self.device)
         self._steps = 0  # since the last rollout
         self._over = False  # whether an episode has just ended
-        self._task_steps, self._task_length = 0, 1  # done and to do
+        self._task_length = 1  # steps of it
         self._prepare()
 
     # ---- the Agent contract ----
 
     def begin_task(self, task: Task) -> None:
         super().begin_task(task)
-        self._task_steps, self._task_length = 0, task.steps
+        self._task_length = task.steps
 
     def end_task(self, task: Task) -> None:
         self._value_rollout()  # too short to learn from; methods may look at it
         super().end_task(task)
 
-    def act(self, obs: FloatArray, first: BoolArray) -> FloatArray:
-        features = self._remember(obs, first)
-        with torch.inference_mode():
-            out = self.parts["actor"].module(features, self.head)
-            action: FloatArray = self._actions.sample(out, self._generator).cpu().numpy()
-        self._last_action = action[0]
-        return self._actions.to_env(action)
-
     def observe(self, step: Step) -> None:
-        if len(step.reward) != 1:
-            raise NotImplementedError(f"{self.name} learns from one environment at a time")
-        self._store(step)
+        super().observe(step)
         self._steps += 1
-        self._task_steps += 1
         self._over = bool(step.terminated[0] or step.truncated[0])
 
     def update(self) -> dict[str, float]:
@@ -96,13 +85,11 @@ class RecurrentPPO(RecurrentAgent[Rollouts]):
         return {name: float(value.detach()) for name, value in losses.items()}
 
     def state_dict(self) -> Tree:
-        return {**super().state_dict(), "steps": self._steps, "task_steps": self._task_steps,
-                "task_length": self._task_length}
+        return {**super().state_dict(), "steps": self._steps, "task_length": self._task_length}
 
     def load_state_dict(self, tree: Tree) -> None:
         super().load_state_dict(tree)
-        self._steps = tree["steps"]
-        self._task_steps, self._task_length = tree["task_steps"], tree["task_length"]
+        self._steps, self._task_length = tree["steps"], tree["task_length"]
 
     # ---- learning ----
 
@@ -127,9 +114,7 @@ class RecurrentPPO(RecurrentAgent[Rollouts]):
         return pieces
 
     def _add_gradients(self, batch: Rollouts) -> dict[str, Tensor]:
-        with torch.enable_grad():  # methods ask for gradients from within no_grad
-            losses = self.losses(batch)
-            torch.autograd.backward(list(losses.values()))
+        losses = super()._add_gradients(batch)
         torch.nn.utils.clip_grad_norm_(self._parameters, self.config.max_gradient_norm)
         return losses
 
@@ -155,11 +140,6 @@ class RecurrentPPO(RecurrentAgent[Rollouts]):
             "policy": -torch.minimum(ratio * advantage, clipped * advantage).mean(),
             "value": config.value_weight * 0.5 * (value - target).square().mean(),
             "entropy": -config.entropy_weight * self._actions.entropy(out, self._generator).mean()}
-
-    @torch.no_grad()
-    def _critic_inputs(self, batch: Rollouts) -> tuple[Tensor, int | Tensor]:
-        row, step = batch.usable.nonzero(as_tuple=True)
-        return self._features(self._value_memory, batch)[row, step], head_of_rows(batch, row)
 
     def _value_outputs(self, part: str, batch: Rollouts, parameters: Parameters | None = None
                        ) -> Tensor:

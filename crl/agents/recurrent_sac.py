@@ -72,21 +72,10 @@ class RecurrentSAC(RecurrentAgent[Sequences], SoftActorCritic[Sequences]):
     # ---- acting ----
 
     def _act(self, obs: FloatArray, first: BoolArray, head: int | None) -> FloatArray:
-        features = self._remember(obs, first)
-        if head is None or self._rng.random() < self.config.epsilon:
-            return self._actions.uniform(len(obs), self._rng)
-        with torch.inference_mode():
-            out = self.parts["actor"].module(features, head)
-            action: FloatArray = self._actions.sample(out, self._generator).cpu().numpy()
-        return action
+        by_chance = head is not None and self._rng.random() < self.config.epsilon
+        return super()._act(obs, first, None if by_chance else head)
 
     # ---- learning ----
-
-    def _add_gradients(self, batch: Sequences) -> dict[str, Tensor]:
-        with torch.enable_grad():  # methods ask for gradients from within no_grad
-            losses = self.losses(batch)
-            torch.autograd.backward(list(losses.values()))
-        return losses
 
     def losses(self, batch: Sequences) -> dict[str, Tensor]:
         """The losses on sequences, means over all usable steps; each reaches its own parts.
@@ -157,8 +146,8 @@ class RecurrentSAC(RecurrentAgent[Sequences], SoftActorCritic[Sequences]):
     def _critic_inputs(self, batch: Sequences) -> tuple[Tensor, int | Tensor]:
         row, step = batch.usable.nonzero(as_tuple=True)
         action = batch.action[row, step + 1, :self._actions.critic_inputs]
-        features = self._features(self._value_memory, batch)[row, step]
-        return torch.cat((features, action), -1), head_of_rows(batch, row)
+        features, head = self._usable_features(self._value_memory, batch)
+        return torch.cat((features, action), -1), head
 
     def _value_outputs(self, part: str, batch: Sequences, parameters: Parameters | None = None
                        ) -> Tensor:

@@ -84,7 +84,6 @@ class SAC(SoftActorCritic[Batch]):
             step.obs[0], self._last_action, step.reward[0], step.next_obs[0],
             terminated=bool(step.terminated[0]), truncated=bool(step.truncated[0]), head=self.head,
         )
-        self._see(step.obs[0])
 
     def _add_gradients(self, batch: Batch) -> dict[str, Tensor]:
         return self.backward(batch, self._noise(len(batch.obs)), self._noise(len(batch.obs)))

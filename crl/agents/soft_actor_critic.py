@@ -8,13 +8,12 @@ what is reset when the task changes.
 from __future__ import annotations
 
 import copy
-from abc import abstractmethod
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from crl.agent import BoolArray, FloatArray, Step
+from crl.agent import BoolArray, Step
 from crl.agents.parts_agent import PartsAgent, S
 from crl.agents.sac_config import SoftActorCriticConfig
 from crl.checkpoint import Tree
@@ -40,7 +39,6 @@ class SoftActorCritic(PartsAgent[S]):
         self._temperature_optimizer = self._adam(self.log_temperatures)
         self.targets: dict[str, nn.Module] = {}  # of the parts in ``slow``
 
-        self._task_steps = 0
         self._updates_due = 0.0
         self._tried: list[float] = []  # best_return: the return of each earlier head's episode
         self._known_heads: list[int] = []
@@ -61,7 +59,6 @@ class SoftActorCritic(PartsAgent[S]):
 
     def begin_task(self, task: Task) -> None:
         super().begin_task(task)
-        self._task_steps = 0
         self._updates_due = 0.0
         self._tried = []
 
@@ -70,22 +67,13 @@ class SoftActorCritic(PartsAgent[S]):
         if self.head not in self._known_heads:
             self._known_heads.append(self.head)
 
-    def act(self, obs: FloatArray, first: BoolArray) -> FloatArray:
-        exploring = self._task_steps < self.config.start_steps
-        head = self._exploring_head(bool(first[0])) if exploring else self.head
-        action = self._act(obs, first, head)
-        self._last_action = action[0]
-        return self._actions.to_env(action)
-
     def observe(self, step: Step) -> None:
-        if len(step.reward) != 1:
-            raise NotImplementedError(f"{self.name} learns from one environment at a time")
-        if self.config.explore == "best_return" and self._task_steps < self.config.start_steps:
+        exploring = self._exploring
+        super().observe(step)
+        if exploring and self.config.explore == "best_return":
             if step.first[0]:
                 self._tried.append(0.0)
             self._tried[-1] += float(step.reward[0])
-        self._store(step)
-        self._task_steps += 1
         if self._task_steps > self.config.update_after:
             self._updates_due += self.config.update_to_data
 
@@ -105,8 +93,8 @@ class SoftActorCritic(PartsAgent[S]):
                         for name, target in self.targets.items()},
             "temperatures": trees.tensors_to_tree(dict(self.log_temperatures.named_parameters())),
             "counters": {
-                "task_steps": self._task_steps, "updates_due": self._updates_due,
-                "tried": self._tried, "known_heads": self._known_heads,
+                "updates_due": self._updates_due, "tried": self._tried,
+                "known_heads": self._known_heads,
             },
         }
 
@@ -116,18 +104,8 @@ class SoftActorCritic(PartsAgent[S]):
             trees.load_parameters(target, tree["targets"][name])
         trees.load_parameters(self.log_temperatures, tree["temperatures"])
         counters = tree["counters"]
-        self._task_steps, self._updates_due = counters["task_steps"], counters["updates_due"]
+        self._updates_due = counters["updates_due"]
         self._tried, self._known_heads = list(counters["tried"]), list(counters["known_heads"])
-
-    # ---- what a subclass has ----
-
-    @abstractmethod
-    def _act(self, obs: FloatArray, first: BoolArray, head: int | None) -> FloatArray:
-        """Exploring actions [N, act], not scaled yet: a head's, or at random for None."""
-
-    @abstractmethod
-    def _store(self, step: Step) -> None:
-        """Puts a step, which ``_last_action`` led to, into the replay."""
 
     # ---- learning ----
 
@@ -139,6 +117,14 @@ class SoftActorCritic(PartsAgent[S]):
             return torch.stack(list(self.log_temperatures))[head]
         log_temperature: Tensor = self.log_temperatures[head]
         return log_temperature
+
+    @property
+    def _exploring(self) -> bool:
+        exploring: bool = self._task_steps < self.config.start_steps
+        return exploring
+
+    def _acting_head(self, first: BoolArray) -> int | None:
+        return self._exploring_head(bool(first[0])) if self._exploring else self.head
 
     def _exploring_head(self, first: bool) -> int | None:
         """The head that explores now, None for uniform actions."""

@@ -8,14 +8,12 @@ import numpy as np
 import pytest
 import torch
 from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution
-from toy import corners
+from toy import corners, play
 
 import crl
-from crl.agent import Step
 from crl.agents.actions import BoundedActions, DiscreteActions
 from crl.agents.recurrent_ppo import RecurrentPPO
 from crl.checkpoint import same_structure
-from crl.stream import step_env
 
 SMALL = {"hidden": (16,), "memory_size": 8, "batch_size": 4, "sequence_length": 12,
          "rollout_steps": 60, "epochs": 2}
@@ -26,22 +24,6 @@ def make(stream=None, seed=0, **settings) -> RecurrentPPO:
     assert isinstance(agent, RecurrentPPO)
     agent.attach([])
     return agent
-
-
-def play(agent, task, episodes: int, seed: int = 0) -> None:
-    env = task.make()
-    agent.begin_task(task)
-    for e in range(episodes):
-        (obs, _), first, over = env.reset(seed=seed + e), np.array([True]), False
-        while not over:
-            action = agent.act(np.float32(obs)[None], first)
-            following, reward, terminated, truncated, info = step_env(env, action[0])
-            agent.observe(Step(np.float32(obs)[None], action, np.array([reward], np.float32),
-                               np.float32(following)[None], np.array([terminated]),
-                               np.array([truncated]), first, [info]))
-            agent.update()
-            obs, first, over = following, np.array([False]), terminated or truncated
-    agent.end_task(task)
 
 
 # ---- quantities ----

@@ -7,16 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from toy import corners
+from toy import corners, play
 
 import crl
-from crl.agent import Step
 from crl.agents.recurrent_sac import RecurrentSAC
 from crl.agents.sac import SAC
 from crl.nn.distributions import TanhGaussian
 from crl.registry import memories
 from crl.replay import Batch
-from crl.stream import step_env
 
 SMALL = {"hidden": (16, 16), "memory_size": 8, "batch_size": 4, "sequence_length": 12,
          "start_steps": 30, "update_after": 30, "update_to_data": 0.5, "learning_rate": 1e-3}
@@ -31,27 +29,6 @@ def make(stream=None, seed=0, **settings) -> RecurrentSAC:
     assert isinstance(agent, RecurrentSAC)
     agent.attach([])
     return agent
-
-
-def play(agent, task, episodes: int, seed: int = 0) -> list[float]:
-    """Trains for some episodes; the return of each."""
-    env, returns = task.make(), []
-    agent.begin_task(task)
-    for e in range(episodes):
-        obs, _ = env.reset(seed=seed + e)
-        first, over, total = np.array([True]), False, 0.0
-        while not over:
-            action = agent.act(np.float32(obs)[None], first)
-            following, reward, terminated, truncated, info = step_env(env, action[0])
-            agent.observe(Step(np.float32(obs)[None], action, np.array([reward], np.float32),
-                               np.float32(following)[None], np.array([terminated]),
-                               np.array([truncated]), first, [info]))
-            agent.update()
-            obs, first, over = following, np.array([False]), terminated or truncated
-            total += reward
-        returns.append(total)
-    agent.end_task(task)
-    return returns
 
 
 # ---- against the feed-forward agent ----

@@ -7,10 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from toy import corners
+from toy import corners, play
 
 import crl
-from crl.agent import Step
 from crl.agents.parts_agent import PartsAgent
 from crl.methods.ewc import fisher
 from crl.registry import methods
@@ -38,22 +37,6 @@ def make(*names, name="recurrent-sac", stream=None, seed=0, settings=(), **optio
     made = [crl.make_method(n, seed=7, **{**FEW.get(n, {}), **dict(settings)}) for n in names]
     agent.attach(made)
     return agent, stream
-
-
-def visit(agent, task, episodes: int = 3, seed: int = 0) -> None:
-    env = task.make()
-    agent.begin_task(task)
-    for e in range(episodes):
-        (obs, _), first, over = env.reset(seed=seed + e), np.array([True]), False
-        while not over:
-            action = agent.act(np.float32(obs)[None], first)
-            following, reward, ended, cut, info = step_env(env, action[0])
-            agent.observe(Step(np.float32(obs)[None], action, np.array([reward], np.float32),
-                               np.float32(following)[None], np.array([ended]), np.array([cut]),
-                               first, [info]))
-            agent.update()
-            obs, first, over = following, np.array([False]), ended or cut
-    agent.end_task(task)
 
 
 def flat(agent) -> torch.Tensor:
@@ -84,7 +67,7 @@ def test_every_method_works_on_a_memory_or_says_what_it_lacks(agent, name):
         options["settings"] = {"parts": ("actor",)}
     agent, stream = make(name, **options)
     for task in stream:
-        visit(agent, task)
+        play(agent, task, 3)
         assert torch.isfinite(flat(agent)).all()
         assert np.isfinite(actions(agent, task)).all()
 
@@ -98,7 +81,7 @@ def test_discrete_actions_too_or_the_reason(name):
         return
     agent, _ = make(name, stream=stream)
     for task in stream:
-        visit(agent, task, 12)
+        play(agent, task, 12)
         assert torch.isfinite(flat(agent)).all()
 
 
@@ -109,10 +92,10 @@ def test_a_saved_agent_goes_on_to_the_bit(agent, name):
     if name in MADE_OF_LAYERS:
         options["settings"] = {"parts": ("actor",)}
     (one, stream), (two, _) = make(name, **options), make(name, **options)
-    visit(one, stream[0])
+    play(one, stream[0], 3)
     two.load_state_dict(one.state_dict())
     for agent in (one, two):
-        visit(agent, stream[1], seed=30)
+        play(agent, stream[1], 3, seed=30)
     assert torch.equal(flat(one), flat(two))
 
 
@@ -120,13 +103,13 @@ def test_packnet_keeps_what_a_memory_does_to_the_bit():
     agent, stream = make("packnet")
     kept = []
     for task in stream:
-        visit(agent, task)
+        play(agent, task, 3)
         kept.append(actions(agent, task))
     for task, before in zip(stream, kept, strict=True):
         assert np.array_equal(actions(agent, task), before)
     plain, _ = make()
     for task in stream:
-        visit(plain, task)
+        play(plain, task, 3)
         kept.append(actions(plain, task))
     assert not np.array_equal(actions(plain, stream[0]), kept[3])  # control: fine-tuning moves
 
@@ -140,7 +123,7 @@ def test_methods_protect_the_memory_with_the_actor_by_default():
 def test_a_sequences_fisher_information_is_estimated_without_bias(part):
     """Against the sum over all outputs, one gradient each."""
     agent, stream = make(memory="s5", memory_options={"modes": 4, "blocks": 1, "layers": 1})
-    visit(agent, stream[0])
+    play(agent, stream[0], 3)
     batch = agent.replay.sample(1, np.random.default_rng(0))
     part = agent.parts[part]
     outputs = part.outputs(batch)
@@ -167,7 +150,7 @@ def test_a_sequences_fisher_information_is_estimated_without_bias(part):
 
 def test_steps_that_are_not_usable_do_not_count():
     agent, stream = make()
-    visit(agent, stream[0])
+    play(agent, stream[0], 3)
     batch = agent.replay.sample(4, np.random.default_rng(0))
     nothing = replace(batch, usable=torch.zeros_like(batch.usable))
     importance = fisher(agent.parts["memory"], [nothing], rng=np.random.default_rng(0))
