@@ -209,12 +209,6 @@ class PartsAgent(ABC, Generic[S]):
     def _adam(self, module: nn.Module, pace: float = 1.0) -> Adam:
         return Adam(module.parameters(), lr=pace * self.config.learning_rate)
 
-    def _set_learning_rates(self, share: float) -> None:
-        """Makes them this share of what the settings say."""
-        for name, part in self.parts.items():
-            for group in part.optimizer.param_groups:
-                group["lr"] = share * self._paces[name] * self.config.learning_rate
-
     def gradients(self, batch: S) -> dict[str, Parameters]:
         kept = [p.grad for p in self._parameters]
         self._clear_gradients()

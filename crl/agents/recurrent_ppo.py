@@ -53,14 +53,9 @@ class RecurrentPPO(RecurrentAgent[Rollouts]):
             sum(self._states), length=settings.sequence_length, device=self.device)
         self._steps = 0  # since the last rollout
         self._over = False  # whether an episode has just ended
-        self._task_length = 1  # steps of it
         self._prepare()
 
     # ---- the Agent contract ----
-
-    def begin_task(self, task: Task) -> None:
-        super().begin_task(task)
-        self._task_length = task.steps
 
     def end_task(self, task: Task) -> None:
         self._value_rollout()  # too short to learn from; methods may look at it
@@ -75,8 +70,6 @@ class RecurrentPPO(RecurrentAgent[Rollouts]):
         if not self._over or self._steps < self.config.rollout_steps:
             return {}
         pieces = self._value_rollout()
-        if self.config.anneal:
-            self._set_learning_rates(max(0.0, 1 - self._task_steps / self._task_length))
         size = self.config.batch_size
         for _ in range(self.config.epochs):
             order = self._rng.permutation(pieces)
@@ -85,11 +78,11 @@ class RecurrentPPO(RecurrentAgent[Rollouts]):
         return {name: float(value.detach()) for name, value in losses.items()}
 
     def state_dict(self) -> Tree:
-        return {**super().state_dict(), "steps": self._steps, "task_length": self._task_length}
+        return {**super().state_dict(), "steps": self._steps}
 
     def load_state_dict(self, tree: Tree) -> None:
         super().load_state_dict(tree)
-        self._steps, self._task_length = tree["steps"], tree["task_length"]
+        self._steps = tree["steps"]
 
     # ---- learning ----
 
@@ -122,7 +115,11 @@ class RecurrentPPO(RecurrentAgent[Rollouts]):
         """The losses on sequences, means over all usable steps; their sum is descended.
 
         ``policy``: −E[min(ρA, clip(ρ, 1 − c, 1 + c) A)], where A are the advantages brought to mean
-        0 and variance 1; ``value``: weight · ½ E[(V − target)²]; ``entropy``: −weight · H(π).
+        0 and to variance 1 if theirs is larger; ``value``: weight · ½ E[(V − target)²];
+        ``entropy``: −weight · H(π).
+
+        Small advantages stay small (as returns do in Hafner et al. 2023): once every episode
+        succeeds they are noise of the values, which at variance 1 unlearns what was learned.
         """
         row, step = batch.usable.nonzero(as_tuple=True)
         old, advantage, target = (column[row, step + 1] for column in
@@ -133,7 +130,7 @@ class RecurrentPPO(RecurrentAgent[Rollouts]):
         out = self.parts["actor"].module(seen, head)
         ratio = (self._actions.log_prob(out, batch.action[row, step + 1]) - old).exp()
         if len(advantage) > 1:
-            advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+            advantage = (advantage - advantage.mean()) / advantage.std().clamp(min=1.0)
         clipped = ratio.clamp(1 - config.clip, 1 + config.clip)
         value = self.parts["critic"].module(features, head).squeeze(-1)
         return {

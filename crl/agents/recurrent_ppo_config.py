@@ -19,8 +19,6 @@ class RecurrentPPOConfig(RecurrentConfig):
         gae_lambda: λ of generalised advantage estimation.
         clip: How far from 1 a probability ratio still counts.
         value_weight, entropy_weight: Of the values' loss and of the policy's entropy.
-        anneal: Let the learning rate fall to 0 over each task's steps, and begin anew at the next;
-            where boundaries are hidden, over the steps of the first.
         max_gradient_norm: What gradients, all together, are clipped to.
         replay_size: Environment steps kept; only the newest rollout is learned from, methods may
             look at all of it.
@@ -33,7 +31,6 @@ class RecurrentPPOConfig(RecurrentConfig):
     clip: float = 0.2
     value_weight: float = 0.5
     entropy_weight: float = 0.0
-    anneal: bool = False
     max_gradient_norm: float = 0.5
     replay_size: int = 20_000
 

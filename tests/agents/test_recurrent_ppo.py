@@ -93,9 +93,10 @@ def test_what_is_stored_is_what_was_true_when_it_acted(shared):
         assert float(batch.advantage[b, t + 1]) == pytest.approx(target - values[row], abs=1e-3)
 
 
-def test_the_first_gradient_is_the_policy_gradient():
-    """Before a step the ratio is 1: −E[A ∇ log π], with advantages of mean 0 and variance 1."""
-    agent = make(rollout_steps=10_000, replay_size=20_000, value_weight=0.0)
+@pytest.mark.parametrize("scale", [0.01, 100.0])
+def test_the_first_gradient_is_the_policy_gradient(scale):
+    """Before a step the ratio is 1: −E[A ∇ log π], advantages of mean 0, never scaled up."""
+    agent = make(rollout_steps=10_000, replay_size=20_000, value_weight=0.0, reward_scale=scale)
     play(agent, agent._stream[0], 4)
     batch = agent.replay.take(np.arange(len(agent.replay)))
     agent._clear_gradients()
@@ -106,11 +107,12 @@ def test_the_first_gradient_is_the_policy_gradient():
     row, step = batch.usable.nonzero(as_tuple=True)
     out = agent.parts["actor"].module(agent._features("memory", batch)[row, step], 0)
     advantage = batch.advantage[row, step + 1]
-    normal = (advantage - advantage.mean()) / advantage.std()
+    assert (advantage.std() > 1) == (scale > 1)
+    normal = (advantage - advantage.mean()) / max(1.0, float(advantage.std()))
     (-normal * agent._actions.log_prob(out, batch.action[row, step + 1])).mean().backward()
     for name, gradient in ours.items():
         expected = agent.parts["actor"].parameters()[name].grad
-        assert torch.allclose(gradient, expected, atol=1e-5), name
+        assert torch.allclose(gradient, expected, rtol=1e-3, atol=1e-5), name
 
 
 @pytest.mark.parametrize(("shift", "advantage", "counts"), [
@@ -165,20 +167,6 @@ def test_it_updates_after_whole_episodes():
     assert agent.gradient_steps == 2 * 2
 
 
-def test_the_learning_rate_falls_to_nothing_over_a_task_and_begins_anew():
-    stream = corners(2, 100)
-    agent = make(stream, anneal=True, rollout_steps=25, learning_rate=0.4)
-    seen = []
-    step = agent._gradient_step
-    agent._gradient_step = lambda batch: (
-        seen.append(agent.parts["actor"].optimizer.param_groups[0]["lr"]), step(batch))[1]
-    for task in stream:
-        play(agent, task, 4)
-    rates = [rate for rate, before in zip(seen, [None, *seen], strict=False) if rate != before]
-    assert np.allclose(rates, [0.3, 0.2, 0.1, 0.0] * 2)
-    assert {p.optimizer.param_groups[0]["lr"] for p in make(stream).parts.values()} == {3e-4}
-
-
 # ---- learning, saving ----
 
 
@@ -206,7 +194,7 @@ def test_continuous_control_is_learned_too():
 def test_a_loaded_agent_goes_on_to_the_bit():
     stream = corners(2)
     agents = [make(stream, seed=1, memory="s5", memory_options={"modes": 8, "blocks": 2},
-                   entropy_weight=0.01, anneal=True) for _ in range(2)]
+                   entropy_weight=0.01) for _ in range(2)]
     task = stream[0]
     play(agents[0], task, 4)
     agents[1].load_state_dict(agents[0].state_dict())
