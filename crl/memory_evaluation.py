@@ -12,6 +12,7 @@ memory where K ≥ ξ. So a test over several ξ, from the smallest to the large
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -22,8 +23,8 @@ from crl.envs.catalog import make_stream
 from crl.envs.memory_names import memory_task, of_length
 from crl.envs.memory_tasks import MemoryTask
 from crl.errors import UserError
-from crl.evaluation import run_episode
-from crl.stream import Task, make_env
+from crl.evaluation import read_success
+from crl.stream import Task, make_env, step_env
 
 Kind = Literal["long-term", "short-term"]
 
@@ -73,22 +74,15 @@ def evaluate_memory(
         UserError: Not a memory task, one without lengths, or lengths that a test cannot mix.
     """
     names = _names(task.name, lengths)
-    streams = [make_stream(**{**options, "name": name}) for name in names]
-    envs = [make_env(stream[0]) for stream in streams]
-    try:
-        asked = [cast(MemoryTask, env.unwrapped) for env in envs]
-        horizons = [env.correlation_horizon for env in asked]
-        context = policy.spec.context + int(options.get("frame_stack", 1)) - 1
-        kind = judge(context, horizons)
-        for name, env, inner in zip(names, envs, asked, strict=True):
-            watch(name)
-            success, control = (
-                np.array([run_episode(p, env, seed + e).success_end for e in range(episodes)])
-                for p in (policy, Forgetful(policy)))
-            yield MemoryRow(name, inner.correlation_horizon, kind, success, control, inner.chance)
-    finally:
-        for env in envs:
-            env.close()
+    tasks = [make_stream(**{**options, "name": name})[0] for name in names]
+    asked = [_inner(task) for task in tasks]
+    context = policy.spec.context + int(options.get("frame_stack", 1)) - 1
+    kind = judge(context, [env.correlation_horizon for env in asked])
+    for one, inner in zip(tasks, asked, strict=True):
+        watch(one.name)
+        success, control = (_successes(p, one, range(seed, seed + episodes))
+                            for p in (policy, Forgetful(policy)))
+        yield MemoryRow(one.name, inner.correlation_horizon, kind, success, control, inner.chance)
 
 
 def judge(context: int, horizons: Sequence[int]) -> Kind:
@@ -121,6 +115,29 @@ class Forgetful(Policy):
     def step(self, obs: FloatArray, state: State, first: BoolArray,
              deterministic: bool = True) -> tuple[FloatArray, State]:
         return self._policy.step(obs, state, np.ones_like(first), deterministic)
+
+
+def _successes(policy: Policy, task: Task, seeds: Sequence[int]) -> BoolArray:
+    """Whether each episode ends in success; all are played side by side."""
+    with ExitStack() as stack:
+        envs = [stack.enter_context(closing(make_env(task))) for _ in seeds]
+        obs = np.stack([np.asarray(env.reset(seed=s)[0], np.float32)
+                        for env, s in zip(envs, seeds, strict=True)])
+        policy.seed(seeds[0])
+        state = policy.initial_state(len(envs))
+        first, running, success = (np.full(len(envs), value) for value in (True, True, False))
+        while running.any():
+            action, state = policy.step(obs, state, first)
+            first = np.zeros_like(first)
+            for e in np.flatnonzero(running):
+                obs[e], _, terminated, truncated, info = step_env(envs[e], action[e])
+                success[e], running[e] = read_success(info), not (terminated or truncated)
+    return success
+
+
+def _inner(task: Task) -> MemoryTask:
+    with closing(make_env(task)) as env:
+        return cast(MemoryTask, env.unwrapped)
 
 
 def _names(task: str, lengths: Sequence[int]) -> list[str]:

@@ -57,7 +57,7 @@ def test_what_is_seen_at_once_counts_with_the_frames_of_the_stream():
         stream = crl.make_stream("t-maze-5", **options)
         policy = Rememberer("t-maze-5", context)
         policy.step = lambda obs, state, first, deterministic=True: (
-            np.eye(4, dtype=np.float32)[:1], state)
+            np.eye(4, dtype=np.float32)[np.zeros(len(obs), int)], state)
         (row,) = evaluate_memory(policy, stream[0], stream.options, episodes=2)
         assert row.kind == kind
 
