@@ -115,11 +115,7 @@ class RecurrentPPO(RecurrentAgent[Rollouts]):
         """The losses on sequences, means over all usable steps; their sum is descended.
 
         ``policy``: −E[min(ρA, clip(ρ, 1 − c, 1 + c) A)], where A are the advantages brought to mean
-        0 and to variance 1 if theirs is larger; ``value``: weight · ½ E[(V − target)²];
-        ``entropy``: −weight · H(π).
-
-        Small advantages stay small (as returns do in Hafner et al. 2023): once every episode
-        succeeds they are noise of the values, which at variance 1 unlearns what was learned.
+        0 and variance 1; ``value``: weight · ½ E[(V − target)²]; ``entropy``: −weight · H(π).
         """
         row, step = batch.usable.nonzero(as_tuple=True)
         old, advantage, target = (column[row, step + 1] for column in
@@ -130,7 +126,7 @@ class RecurrentPPO(RecurrentAgent[Rollouts]):
         out = self.parts["actor"].module(seen, head)
         ratio = (self._actions.log_prob(out, batch.action[row, step + 1]) - old).exp()
         if len(advantage) > 1:
-            advantage = (advantage - advantage.mean()) / advantage.std().clamp(min=1.0)
+            advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
         clipped = ratio.clamp(1 - config.clip, 1 + config.clip)
         value = self.parts["critic"].module(features, head).squeeze(-1)
         return {
