@@ -161,10 +161,16 @@ class SequenceReplay:
         return int(self._piece_row[piece % len(self._piece_row)])
 
     def sample(self, batch_size: int, rng: np.random.Generator) -> Sequences:
-        """Draws pieces uniformly with replacement."""
+        """Draws rows uniformly, with replacement; the pieces that they are in.
+
+        Pieces drawn uniformly would show the steps of short episodes more often: each begins a
+        piece, which goes on into those that follow.
+        """
         if len(self) == 0:
             raise ValueError("cannot sample from an empty replay")
-        return self.take(rng.integers(len(self), size=batch_size))
+        starts = self._piece_row[np.arange(self._oldest, self._pieces) % len(self._piece_row)]
+        row = rng.integers(starts[0], self._rows, size=batch_size)
+        return self.take(np.searchsorted(starts, row, side="right") - 1)
 
     def take(self, start: np.ndarray) -> Sequences:
         """The pieces at ``start``, indices below ``len(self)`` [B], oldest first."""

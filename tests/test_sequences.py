@@ -52,6 +52,19 @@ def test_every_step_is_learned_from_once_in_a_piece_of_its_own_episode(burn_in):
     assert bool(only.usable.any(1).all()), "a piece without anything to learn from"
 
 
+def test_steps_of_short_episodes_are_learned_from_as_often_as_those_of_long_ones():
+    """But near the ends of what is held, which fewer pieces reach."""
+    replay = Recorded([*[2] * 200, *[48] * 10, *[2] * 200], capacity=2000).replay
+    rng, often = np.random.default_rng(0), Counter()
+    for _ in range(100):
+        often += learned(replay.sample(500, rng))
+    early, long, late = (
+        np.mean([often[1000 * e + t] for e in episodes for t in range(1, steps + 1)])
+        for episodes, steps in ((range(20, 200), 2), (range(200, 210), 48), (range(210, 400), 2)))
+    assert early == pytest.approx(long, rel=0.1)
+    assert late == pytest.approx(long, rel=0.1)
+
+
 def test_rows_are_what_led_to_them_and_the_state_is_that_before_the_first():
     pieces = Recorded([5, 30, 3], ends=(1,)).all()
     number = pieces.obs[..., 0]
