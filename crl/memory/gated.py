@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from crl.config import require
 from crl.memory.base import Memory
+
+
+@dataclass(frozen=True)
+class GatedConfig(Memory.Config):
+    """Options of :class:`GRU` and :class:`LSTM`.
+
+    Attributes:
+        horizon: 0: biases as PyTorch has them, which forget within a few steps. Else gates begin
+            such that units keep what they hold for 2 to so many steps (chrono initialisation,
+            Tallec & Ollivier 2018).
+    """
+
+    horizon: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.horizon == 0 or self.horizon > 2, "horizon must be 0 or above 2")
 
 
 class GRU(Memory):
     """Gated recurrent unit (Cho et al. 2014), PyTorch's."""
 
-    def __init__(self, input_size: int, hidden_size: int, config: Memory.Config,
+    Config = GatedConfig
+    cell: Any
+
+    def __init__(self, input_size: int, hidden_size: int, config: GatedConfig,
                  generator: torch.Generator) -> None:
         super().__init__(input_size, hidden_size, hidden_size)
-        self.cell: Any = _drawn(nn.GRU, input_size, hidden_size, generator)
+        self.cell = _drawn(nn.GRU, input_size, hidden_size, generator)
+        if config.horizon:
+            _, keep, _ = self.cell.bias_ih_l0.detach().chunk(3)
+            keep.copy_(_keeping(config.horizon, hidden_size, generator))
 
     def advance(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         state = torch.gru_cell(x, state, *self.cell.all_weights[0])
@@ -30,10 +54,17 @@ class GRU(Memory):
 class LSTM(Memory):
     """Long short-term memory (Hochreiter & Schmidhuber 1997), PyTorch's. State: hidden, cell."""
 
-    def __init__(self, input_size: int, hidden_size: int, config: Memory.Config,
+    Config = GatedConfig
+    cell: Any
+
+    def __init__(self, input_size: int, hidden_size: int, config: GatedConfig,
                  generator: torch.Generator) -> None:
         super().__init__(input_size, hidden_size, 2 * hidden_size)
-        self.cell: Any = _drawn(nn.LSTM, input_size, hidden_size, generator)
+        self.cell = _drawn(nn.LSTM, input_size, hidden_size, generator)
+        if config.horizon:
+            enter, keep, _, _ = self.cell.bias_ih_l0.detach().chunk(4)
+            keep.copy_(_keeping(config.horizon, hidden_size, generator))
+            enter.copy_(-keep)
 
     def advance(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         hidden, cell = torch.lstm_cell(x, state.chunk(2, -1), *self.cell.all_weights[0])
@@ -43,6 +74,11 @@ class LSTM(Memory):
         hidden, cell = state.unsqueeze(0).chunk(2, -1)
         out, last = self.cell(x, (hidden.contiguous(), cell.contiguous()))
         return out, torch.cat(last, -1).squeeze(0)
+
+
+def _keeping(horizon: int, units: int, generator: torch.Generator) -> Tensor:
+    """Biases b of keeping: σ(b) = 1 − 1/T with T uniform from 2 to ``horizon``."""
+    return (1 + (horizon - 2) * torch.rand(units, generator=generator)).log()
 
 
 def _drawn(kind: type[nn.GRU] | type[nn.LSTM], input_size: int, hidden_size: int,
