@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from crl.config import require
 
@@ -15,6 +15,9 @@ class AgentConfig:
     Attributes:
         hidden: Widths of the hidden layers, actor and critics alike.
         layer_norm: Layer normalisation before each activation.
+        trunk: What tasks share of actor and critics: hidden layers (``"mlp"``), or a hypernetwork
+            that gives each task all weights of its own, and holds on to those of the policy.
+        trunk_options: Options of the hypernetwork, such as ``{"coefficient": 0.05}``.
         multi_head: One head per task; else one for all.
         learning_rate: Adam's, for everything that is learned.
         gamma: Discount per environment step.
@@ -29,6 +32,8 @@ class AgentConfig:
 
     hidden: tuple[int, ...] = (128, 128)
     layer_norm: bool = True
+    trunk: Literal["mlp", "hypernetwork"] = "mlp"
+    trunk_options: dict[str, bool | int | float | str] = field(default_factory=dict)
     multi_head: bool = True
     learning_rate: float = 1e-3
     gamma: float = 0.99
@@ -44,6 +49,10 @@ class AgentConfig:
         require(bool(self.hidden) and min(self.hidden) > 0, "hidden must be widths above 0")
         self._require_positive("learning_rate", "batch_size", "replay_size", "reward_scale")
         self._require_share("gamma")
+        require(self.trunk == "hypernetwork" or not self.trunk_options,
+                "trunk_options are of a hypernetwork; set trunk to hypernetwork")
+        require(self.trunk == "mlp" or self.multi_head,
+                "a hypernetwork knows tasks apart; leave multi_head at true")
         for item in self.reset:
             require(item in self.resettable,
                     f"reset can name {', '.join(self.resettable)}; got {item!r}")

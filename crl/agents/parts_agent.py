@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from crl import seeding
+from crl import config, seeding
 from crl.agent import BoolArray, FloatArray, Policy, Step
 from crl.agents.actions import make_actions
 from crl.agents.agent_config import AgentConfig
 from crl.checkpoint import Tree
 from crl.config import require
+from crl.memory.generated_network import GeneratedNetwork
+from crl.memory.hypernetwork import Hypernetwork
 from crl.methods.base import Method
 from crl.methods.composition import Methods
+from crl.methods.output_regularizer import OutputRegularizer
 from crl.methods.parts import Gaussian, Parameters, Part, Parts
 from crl.nn import state as trees
 from crl.nn.adam import Adam
@@ -28,6 +33,7 @@ from crl.replay import Samples
 from crl.stream import Task, TaskStream, space_bounds
 
 S = TypeVar("S", bound=Samples)
+AnyNetwork = Network | GeneratedNetwork
 
 
 class PartsAgent(ABC, Generic[S]):
@@ -58,6 +64,7 @@ class PartsAgent(ABC, Generic[S]):
         self._multi_head = settings.multi_head and stream.boundaries == "known"
         self._heads = stream.heads if self._multi_head else 1
 
+        self._method_seed = seeding.integer(seed, "agent", "method")
         self._rng = seeding.generator(seed, "agent", "numpy")
         # On the CPU whatever the device: the same draws everywhere, a state that loads anywhere.
         self._generator = torch.Generator().manual_seed(seeding.integer(seed, "agent", "torch"))
@@ -66,6 +73,8 @@ class PartsAgent(ABC, Generic[S]):
         self._scaling = (ObservationScaling(self._heads, len(self._observation_bounds[0]),
                                             self.device)
                          if settings.normalize_observations else None)
+        self._hypernetwork = (config.build(Hypernetwork.Config, settings.trunk_options, "trunk")
+                              if settings.trunk == "hypernetwork" else None)
         self.parts: Parts = {}
         self._drawn_anew: dict[str, Callable[[], nn.Module]] = {}
         self._paces: dict[str, float] = {}
@@ -78,7 +87,7 @@ class PartsAgent(ABC, Generic[S]):
 
     def _add_part(self, name: str, draw: Callable[[], nn.Module],
                   outputs: Callable[..., Gaussian | Tensor], gaussian: bool,
-                  networks: Callable[[Any], Sequence[Network]] = lambda module: (),
+                  networks: Callable[[Any], Iterable[nn.Module]] = lambda module: (),
                   inputs: Callable[[S], tuple[Tensor, int | Tensor]] | None = None,
                   acts: bool = False, pace: float = 1.0) -> None:
         """Adds a part; ``draw`` makes its module, now and when it is reset.
@@ -89,7 +98,26 @@ class PartsAgent(ABC, Generic[S]):
         self._drawn_anew[name] = draw
         self._paces[name] = pace
         self.parts[name] = Part(name, module, self._adam(module, pace), outputs, gaussian,
-                                tuple(networks(module)), inputs, acts)
+                                tuple(n for n in networks(module) if isinstance(n, Network)),
+                                inputs, acts)
+
+    def _network(self, size_in: int, size_out: int) -> Callable[[], AnyNetwork]:
+        """Draws networks of these widths, everything else as the settings say."""
+        settings = self.config
+        own = ({"config": self._hypernetwork} if self._hypernetwork else
+               {"bf16": getattr(settings, "precision", "") == "bf16"})
+        return partial(GeneratedNetwork if self._hypernetwork else Network, size_in, size_out,
+                       settings.hidden, self._heads, self._weights_generator,
+                       layer_norm=settings.layer_norm, **own)
+
+    def _deployed(self, name: str, task: Task) -> nn.Module:
+        """A copy of a part's module for a policy of the task: on the CPU, methods applied."""
+        part = self.parts[name]
+        module = copy.deepcopy(part.module).eval().cpu()
+        trees.put_parameters(module, self.methods.deployed(part, task))
+        if isinstance(module, GeneratedNetwork):
+            return module.of_head(self._head_of(task))
+        return module
 
     def _prepare(self) -> None:
         """Lists once what every gradient step walks through."""
@@ -103,7 +131,9 @@ class PartsAgent(ABC, Generic[S]):
     # ---- the Agent contract ----
 
     def attach(self, methods: Sequence[Method]) -> None:
-        self.methods = Methods(methods)
+        own = ([OutputRegularizer(self._hypernetwork, self._method_seed)]
+               if self._hypernetwork else [])
+        self.methods = Methods([*methods, *own])
         self.methods.attach(self, self._stream)
         for name, part in self.parts.items():  # of the parameters that there are by now
             part.optimizer = self._adam(part.module, self._paces[name])

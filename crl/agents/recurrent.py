@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from abc import abstractmethod
 from dataclasses import replace
 from functools import partial
@@ -19,7 +18,6 @@ from crl.memory import make_memory
 from crl.memory.base import begun
 from crl.methods.parts import Gaussian, Parameters
 from crl.nn import state as trees
-from crl.nn.network import Network
 from crl.sequences import Sequences
 from crl.stream import Task
 
@@ -58,23 +56,15 @@ class RecurrentAgent(PartsAgent[S]):
                        partial(self._policy_outputs, "actor"), not self._actions.discrete,
                        lambda actor: (actor,), partial(self._usable_features, "memory"), acts=True)
 
-    def _network(self, size_in: int, size_out: int) -> partial[Network]:
-        """Draws networks of these widths, everything else as the settings say."""
-        return partial(Network, size_in, size_out, self.config.hidden, self._heads,
-                       self._weights_generator, layer_norm=self.config.layer_norm)
-
     def policy(self, task: Task) -> RecurrentPolicy:
-        modules = []
-        for name in ("memory", "actor"):
-            modules.append(copy.deepcopy(self.parts[name].module).eval().cpu())
-            trees.put_parameters(modules[-1], self.methods.deployed(self.parts[name], task))
+        modules = [self._deployed(name, task) for name in ("memory", "actor")]
         actions = self._actions
         spec = PolicySpec(task.name, *self._observation_bounds, actions.low, actions.high,
                           actions.discrete, ((self._states[0],), (actions.size,)),
                           self.encoder.memory.context)
         head = self._head_of(task)
         scaling = None if self._scaling is None else self._scaling.of(head)
-        return RecurrentPolicy(spec, cast(Encoder, modules[0]), cast(Network, modules[1]), head,
+        return RecurrentPolicy(spec, cast(Encoder, modules[0]), modules[1], head,
                                actions, scaling)
 
     # ---- acting ----

@@ -14,7 +14,6 @@ from crl.agents.actions import Actions
 from crl.memory import Memory
 from crl.nn import state as trees
 from crl.nn.layers import Dense
-from crl.nn.network import Network
 from crl.nn.scaling import scale
 from crl.sequences import Sequences
 
@@ -74,7 +73,7 @@ class RecurrentPolicy(Policy):
     Its state: the memory's, and the previous action.
     """
 
-    def __init__(self, spec: PolicySpec, encoder: Encoder, actor: Network, head: int,
+    def __init__(self, spec: PolicySpec, encoder: Encoder, actor: nn.Module, head: int,
                  actions: Actions, scaling: tuple[Tensor, Tensor] | None) -> None:
         self.spec = spec
         self._scaling = scaling

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from functools import partial
 from typing import cast
 
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from crl.agent import BoolArray, FloatArray, PolicySpec, Step
+from crl.agents.parts_agent import AnyNetwork
 from crl.agents.sac_config import SACConfig
 from crl.agents.sac_networks import Critics, SACPolicy
 from crl.agents.soft_actor_critic import SoftActorCritic
@@ -20,7 +20,7 @@ from crl.methods.parts import Gaussian
 from crl.nn import state as trees
 from crl.nn.distributions import TanhGaussian, mean_and_log_std
 from crl.nn.layers import rows_by_head
-from crl.nn.network import Network, add_gradient
+from crl.nn.network import add_gradient
 from crl.replay import Batch, Replay
 from crl.stream import Task, TaskStream
 
@@ -46,30 +46,25 @@ class SAC(SoftActorCritic[Batch]):
                 f"{stream.action_space}; use --agent recurrent-sac")
         super().__init__(stream, settings, seed, device)
         obs, act = len(self._observation_bounds[0]), self._actions.size
-        network = partial(Network, hidden=settings.hidden, heads=self._heads,
-                          generator=self._weights_generator, layer_norm=settings.layer_norm,
-                          bf16=settings.precision == "bf16")
-        self._add_part("actor", partial(network, obs, 2 * act), self._actor_outputs, True,
+        self._add_part("actor", self._network(obs, 2 * act), self._actor_outputs, True,
                        lambda actor: (actor,),
                        lambda batch: (self._scale(batch.obs, batch.head), batch.head), acts=True)
-        self._add_part("critic", partial(Critics, partial(network, obs + act, 1)),
+        self._add_part("critic", partial(Critics, self._network(obs + act, 1)),
                        self._critic_outputs, False, lambda critics: critics.twins,
                        lambda batch: (torch.cat((self._scale(batch.obs, batch.head), batch.action),
                                                 -1), batch.head))
-        self.actor = cast(Network, self.parts["actor"].module)
+        self.actor = cast(AnyNetwork, self.parts["actor"].module)
         self.critics = cast(Critics, self.parts["critic"].module)
         self.replay = Replay(settings.replay_size, obs, act, n_step=settings.n_step,
                              gamma=settings.gamma, device=self.device)
         self._prepare()
 
     def policy(self, task: Task) -> SACPolicy:
-        actor = copy.deepcopy(self.actor).eval()
-        trees.put_parameters(actor, self.methods.deployed(self.parts["actor"], task))
         actions = self._actions
         spec = PolicySpec(task.name, *self._observation_bounds, actions.low, actions.high)
         head = self._head_of(task)
         scaling = None if self._scaling is None else self._scaling.of(head)
-        return SACPolicy(spec, actor.cpu(), head, actions, scaling)
+        return SACPolicy(spec, self._deployed("actor", task), head, actions, scaling)
 
     def _act(self, obs: FloatArray, first: BoolArray, head: int | None) -> FloatArray:
         if head is None:

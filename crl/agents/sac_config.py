@@ -57,3 +57,8 @@ class SACConfig(SoftActorCriticConfig):
     precision: Literal["float32", "bf16"] = "float32"
 
     resettable = ("replay", "optimizer", "critic", "actor")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.precision == "float32" or self.trunk == "mlp",
+                "precision bf16 is of an mlp; leave trunk at mlp")

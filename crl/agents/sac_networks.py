@@ -18,7 +18,7 @@ from crl.nn.scaling import scale
 class Critics(nn.Module):
     """Twin action values."""
 
-    def __init__(self, new_network: Callable[[], Network]) -> None:
+    def __init__(self, new_network: Callable[[], nn.Module]) -> None:
         super().__init__()
         self.twins = nn.ModuleList(new_network() for _ in range(2))
 
@@ -36,7 +36,7 @@ class Critics(nn.Module):
 class SACPolicy(Policy):
     """A frozen actor with one of its heads, and how its observations are scaled."""
 
-    def __init__(self, spec: PolicySpec, actor: Network, head: int, actions: Actions,
+    def __init__(self, spec: PolicySpec, actor: nn.Module, head: int, actions: Actions,
                  scaling: tuple[Tensor, Tensor] | None) -> None:
         self.spec = spec
         self._actions = actions

@@ -36,6 +36,24 @@ class Adam(torch.optim.Optimizer):
                 [s["exp_avg_sq"] for s in states], [], [counts[s["step"]] for s in states],
                 lr=group["lr"], beta1=beta1, beta2=beta2, weight_decay=0.0, eps=group["eps"],
                 amsgrad=False, maximize=False)
+            # The kernel leaves them as they were, and what is made of weights is kept by them.
+            torch.autograd.graph.increment_version(parameters)
+
+    @torch.no_grad()
+    def lookahead(self, parameter: torch.Tensor) -> torch.Tensor:
+        """What the next step would add to a parameter, its gradient being what it is; 0 if none."""
+        if parameter.grad is None:
+            return torch.zeros_like(parameter)
+        group = next(g for g in self.param_groups if any(p is parameter for p in g["params"]))
+        (beta1, beta2), state, gradient = group["betas"], self.state[parameter], parameter.grad
+        mean, square, count = (1 - beta1) * gradient, (1 - beta2) * gradient.square(), 1
+        if state:
+            mean += beta1 * state["exp_avg"]
+            square += beta2 * state["exp_avg_sq"]
+            count += state["step"]
+        root = square.sqrt_().div_((1 - beta2**count) ** 0.5).add_(group["eps"])
+        step: torch.Tensor = mean.div_(root).mul_(-group["lr"] / (1 - beta1**count))
+        return step
 
     def _begin(self, parameter: torch.Tensor) -> dict[str, Any]:
         state: dict[str, Any] = self.state[parameter]

@@ -181,16 +181,26 @@ class Pass:
 
 
 class TapePass:
-    """A :class:`Pass` of a network of any form, by autograd."""
+    """A :class:`Pass` of a network of any form, by autograd.
 
-    def __init__(self, network: Network, x: Tensor, head: int | Tensor) -> None:
+    Args:
+        network: Called with ``x`` and ``head``.
+        x, head: As of a :class:`Pass`.
+    """
+
+    def __init__(self, network: nn.Module, x: Tensor, head: int | Tensor) -> None:
         with torch.enable_grad():
             self._x = x.detach().requires_grad_()
-            hidden = network.features(self._x, head)
-            self._out = network.heads(hidden[-1], head)
+            self._out: Tensor = network(self._x, head)
+        self._network, self._head = network, head
         self._weights = [p for p in network.parameters() if p.requires_grad]
-        self.hidden = [h.detach() for h in hidden]
         self.out: Tensor = self._out.detach()
+
+    @property
+    @torch.no_grad()
+    def hidden(self) -> list[Tensor]:
+        """The output of every hidden layer of a :class:`Network`, [B, width] each."""
+        return cast(Network, self._network).features(self._x.detach(), self._head)
 
     @torch.enable_grad()  # agents call from within no_grad, where a slice has no history
     def to_weights(self, gradient: Tensor, rows: slice = _ALL) -> None:
