@@ -64,9 +64,8 @@ GRIDS = {
         # Who only knows a long corridor hardly ever sees its end: shorter ones first, and the
         # replay keeps them. What an action is worth shows at once (a credit of one step, as Ni et
         # al. 2023 have it), so that a short horizon loses nothing.
-        "t-maze-10,t-maze-20,t-maze-50,t-maze-100", 30_000, "recurrent-sac",
-        {"s5": ("s5", {"agent.gamma": 0.0}), "gru": ("gru", {}), "lstm": ("lstm", {}),
-         "ffm": ("ffm", {"agent.learning_rate": 1e-3}), "mlp": ("mlp", {})},
+        "t-maze-10,t-maze-20,t-maze-50,t-maze-100", 40_000, "recurrent-sac",
+        {name: (name, {}) for name in ("s5", "gru", "ffm", "lstm", "mlp")},
         {**_SAC, "agent.multi_head": "false", "agent.reset": "[]", "agent.memory_size": 32,
          "agent.learning_rate": 3e-3, "agent.sequence_length": 101, "agent.update_to_data": 0.05,
          "agent.initial_temperature": 0.05, "agent.gamma": 0.9, "agent.reward_scale": 1.0,
