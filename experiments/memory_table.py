@@ -6,7 +6,8 @@
 GRID.csv has a row a memory, over its seeds: success and return of the last two evaluations;
 CPU-seconds of the run; of the T-Maze, success at each length, and of the same policy without its
 memory. cores.csv has a row a memory: its size, its speed, and a score of each grid. memory3.csv has
-what was earned of each task at its own end, and at the end of all.
+what was earned of each task at its own end, and at the end of all; hidden-goal.csv success and
+return of the last two evaluations.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import re
 from pathlib import Path
 
+import hidden_goal
 import memory3
 import numpy as np
 import torch
@@ -96,6 +98,22 @@ def _kept(run: Run) -> dict[str, float]:
     return {**kept, "cpu_s": float(evals["cpu_s"][-1])}
 
 
+def hidden() -> Rows:
+    """A row an agent: success and return on each task."""
+    table: Rows = []
+    for agent in hidden_goal.ROWS:
+        row: Row = {"agent": agent}
+        for task in hidden_goal.TASKS:
+            folders = [FOLDER / "hidden-goal" / hidden_goal.job(task, agent, seed)
+                       for seed in hidden_goal.SEEDS]
+            found = [_scores(folder) for folder in folders if (folder / "run.json").exists()]
+            if found:
+                row |= {f"{task}_{name}": value for name, value in
+                        {"seeds": len(found), **_means(found)}.items()}
+        table.append(row)
+    return table if len({*map(len, table)}) == 1 and len(table[0]) > 1 else []
+
+
 def _scores(folder: Path) -> dict[str, float]:
     evals = Run(folder).evals()
     last = ((evals["env_step"] >= np.unique(evals["env_step"])[-2])
@@ -132,7 +150,8 @@ def _short(value: float | str) -> str:
 def tables() -> dict[str, Rows]:
     """All that there is so far."""
     grids = {name: table for name, grid in GRIDS.items() if (table := rows(name, grid))}
-    found = {**grids, "cores": cores(grids), "cpu": seconds(grids), "memory3": chained()}
+    found = {**grids, "cores": cores(grids), "cpu": seconds(grids), "memory3": chained(),
+             "hidden-goal": hidden()}
     return {name: table for name, table in found.items() if table}
 
 
