@@ -91,3 +91,6 @@ def test_the_tables_of_memories_are_those_of_their_runs(monkeypatch):
     lost = {row["method"]: row["t-maze-10_then"] - row["t-maze-10_now"]
             for row in tables["memory3"]}
     assert lost["finetuning"] > 1 > 0.1 > lost["packnet"]
+    with_memory, *without = tables["hidden-goal"]
+    for task in ("reach-v3", "reach-wall-v3"):
+        assert with_memory[f"{task}_success"] > 2 * max(r[f"{task}_success"] for r in without)
