@@ -73,6 +73,9 @@ class PartsAgent(ABC, Generic[S]):
         self._scaling = (ObservationScaling(self._heads, len(self._observation_bounds[0]),
                                             self.device)
                          if settings.normalize_observations else None)
+        require(settings.trunk == "mlp" or stream.boundaries == "known",
+                f"a hypernetwork must be told which task it is; stream {stream.name!r} does not "
+                "say; leave agent.trunk at mlp")
         self._hypernetwork = (config.build(Hypernetwork.Config, settings.trunk_options, "trunk")
                               if settings.trunk == "hypernetwork" else None)
         self.parts: Parts = {}

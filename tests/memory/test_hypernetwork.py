@@ -295,3 +295,8 @@ def test_agents_with_a_memory_have_such_trunks_too(name):
 def test_settings_that_cannot_be(settings, hint):
     with pytest.raises(crl.UserError, match=hint):
         crl.make_agent("sac", corners(2), **{**SMALL, **settings})
+
+
+def test_it_must_be_told_which_task_it_is():
+    with pytest.raises(crl.UserError, match="must be told which task it is"):
+        crl.make_agent("sac", corners(2, boundaries="hidden"), **SMALL)
