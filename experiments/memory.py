@@ -67,7 +67,7 @@ GRIDS = {
         "t-maze-10,t-maze-20,t-maze-50,t-maze-100", 40_000, "recurrent-sac",
         {name: (name, {}) for name in ("s5", "gru", "ffm", "lstm", "mlp")},
         {**_SAC, "agent.multi_head": "false", "agent.reset": "[]", "agent.memory_size": 32,
-         "agent.learning_rate": 3e-3, "agent.sequence_length": 101, "agent.update_to_data": 0.05,
+         "agent.learning_rate": 1e-3, "agent.sequence_length": 101, "agent.update_to_data": 0.05,
          "agent.initial_temperature": 0.05, "agent.gamma": 0.9, "agent.reward_scale": 1.0,
          "agent.epsilon": 0.02, "train.eval_episodes": 20},
         lengths=(100, 300, 1000)),
