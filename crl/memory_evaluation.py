@@ -24,7 +24,7 @@ from crl.envs.memory_names import memory_task, of_length
 from crl.envs.memory_tasks import MemoryTask
 from crl.errors import UserError
 from crl.evaluation import read_success
-from crl.stream import Task, make_env, step_env
+from crl.stream import Env, Task, make_env, step_env
 
 Kind = Literal["long-term", "short-term"]
 
@@ -80,8 +80,9 @@ def evaluate_memory(
     kind = judge(context, [env.correlation_horizon for env in asked])
     for one, inner in zip(tasks, asked, strict=True):
         watch(one.name)
-        success, control = (_successes(p, one, range(seed, seed + episodes))
-                            for p in (policy, Forgetful(policy)))
+        with ExitStack() as stack:
+            envs = [stack.enter_context(closing(make_env(one))) for _ in range(episodes)]
+            success, control = (_successes(p, envs, seed) for p in (policy, Forgetful(policy)))
         yield MemoryRow(one.name, inner.correlation_horizon, kind, success, control, inner.chance)
 
 
@@ -117,21 +118,19 @@ class Forgetful(Policy):
         return self._policy.step(obs, state, np.ones_like(first), deterministic)
 
 
-def _successes(policy: Policy, task: Task, seeds: Sequence[int]) -> BoolArray:
-    """Whether each episode ends in success; all are played side by side."""
-    with ExitStack() as stack:
-        envs = [stack.enter_context(closing(make_env(task))) for _ in seeds]
-        obs = np.stack([np.asarray(env.reset(seed=s)[0], np.float32)
-                        for env, s in zip(envs, seeds, strict=True)])
-        policy.seed(seeds[0])
-        state = policy.initial_state(len(envs))
-        first, running, success = (np.full(len(envs), value) for value in (True, True, False))
-        while running.any():
-            action, state = policy.step(obs, state, first)
-            first = np.zeros_like(first)
-            for e in np.flatnonzero(running):
-                obs[e], _, terminated, truncated, info = step_env(envs[e], action[e])
-                success[e], running[e] = read_success(info), not (terminated or truncated)
+def _successes(policy: Policy, envs: Sequence[Env], seed: int) -> BoolArray:
+    """Whether an episode of each ends in success; all are played side by side."""
+    obs = np.stack([np.asarray(env.reset(seed=seed + e)[0], np.float32)
+                    for e, env in enumerate(envs)])
+    policy.seed(seed)
+    state = policy.initial_state(len(envs))
+    first, running, success = (np.full(len(envs), value) for value in (True, True, False))
+    while running.any():
+        action, state = policy.step(obs, state, first)
+        first = np.zeros_like(first)
+        for e in np.flatnonzero(running).tolist():
+            obs[e], _, terminated, truncated, info = step_env(envs[e], action[e])
+            success[e], running[e] = read_success(info), not (terminated or truncated)
     return success
 
 
