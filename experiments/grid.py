@@ -37,6 +37,11 @@ def run_grid(name: str, jobs: Mapping[str, Sequence[str]], processes: int = PROC
             print(f"{number}/{len(waiting)} {message}", flush=True)
 
 
+def set_arguments(settings: Mapping[str, object]) -> list[str]:
+    """`--set section.name=value` of each."""
+    return [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+
+
 def write_table(path: Path, columns: Sequence[str],
                 table: Sequence[Mapping[str, float | str]]) -> None:
     """Writes rows as CSV, numbers to four digits."""

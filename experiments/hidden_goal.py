@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 
-from grid import run_grid
+from grid import run_grid, set_arguments
 
 TASKS = ("reach-v3", "reach-wall-v3")
 SEEDS = range(3)
@@ -36,8 +36,7 @@ def jobs() -> dict[str, list[str]]:
     """Of each run, the arguments of `crl train`."""
     return {job(task, row, seed): [
         "--stream", task, "--agent", agent, "--seed", str(seed),
-        *(word for key, value in {**_SETTINGS, **own}.items()
-          for word in ("--set", f"{key}={value}"))]
+        *set_arguments({**_SETTINGS, **own})]
         for seed in SEEDS for task in TASKS for row, (agent, own) in ROWS.items()}
 
 

@@ -16,7 +16,7 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from grid import RESULTS, run_grid, write_table
+from grid import RESULTS, run_grid, set_arguments, write_table
 
 from crl.memory_evaluation import evaluate_memory
 from crl.run import Run
@@ -105,7 +105,7 @@ def _arguments(grid: Grid, name: str, seed: int) -> list[str]:
     memory, own = grid.rows[name]
     values = {"stream.steps_per_task": grid.steps, "agent.memory": memory, **grid.settings, **own}
     return ["--stream", grid.stream, "--agent", grid.agent, "--seed", str(seed),
-            *(word for key, value in values.items() for word in ("--set", f"{key}={value}"))]
+            *set_arguments(values)]
 
 
 def test_memories(name: str, grid: Grid) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 
-from grid import run_grid
+from grid import run_grid, set_arguments
 
 SEEDS = range(3)
 # Row of the table → methods, and settings besides the defaults.
@@ -29,9 +29,8 @@ _SETTINGS = {
 
 def jobs() -> dict[str, list[str]]:
     """Of each run, the arguments of `crl train`."""
-    settings = [word for key, value in _SETTINGS.items() for word in ("--set", f"{key}={value}")]
     return {f"{row}-{seed}": ["--stream", "memory3", "--agent", "recurrent-ppo",
-                              "--seed", str(seed), *methods, *settings]
+                              "--seed", str(seed), *methods, *set_arguments(_SETTINGS)]
             for seed in SEEDS for row, methods in ROWS.items()}
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import hidden_goal
@@ -39,11 +40,8 @@ def rows(name: str, grid: Grid) -> Rows:
     """A row a memory."""
     table: Rows = []
     for row in grid.rows:
-        folders = [FOLDER / name / job(row, seed) for seed in SEEDS]
-        found = [folder for folder in folders if (folder / "run.json").exists()]
-        if found:
-            table.append({"memory": row, "seeds": len(found),
-                          **_means([_scores(folder) for folder in found])})
+        if means := _over_seeds([FOLDER / name / job(row, seed) for seed in SEEDS], _scores):
+            table.append({"memory": row, **means})
     return table
 
 
@@ -80,14 +78,13 @@ def chained() -> Rows:
     table: Rows = []
     for method in memory3.ROWS:
         folders = [FOLDER / "memory3" / f"{method}-{seed}" for seed in SEEDS]
-        runs = [Run(folder) for folder in folders if (folder / "run.json").exists()]
-        if runs:
-            table.append({"method": method, "seeds": len(runs),
-                          **_means([_kept(run) for run in runs])})
+        if means := _over_seeds(folders, _kept):
+            table.append({"method": method, **means})
     return table
 
 
-def _kept(run: Run) -> dict[str, float]:
+def _kept(folder: Path) -> dict[str, float]:
+    run = Run(folder)
     evals, tasks = run.evals(), run.info["tasks"]
     last, begun, kept = evals["env_step"].max(), 0, {}
     for number, task in enumerate(tasks):
@@ -102,16 +99,13 @@ def hidden() -> Rows:
     """A row an agent: success and return on each task."""
     table: Rows = []
     for agent in hidden_goal.ROWS:
-        row: Row = {"agent": agent}
-        for task in hidden_goal.TASKS:
-            folders = [FOLDER / "hidden-goal" / hidden_goal.job(task, agent, seed)
-                       for seed in hidden_goal.SEEDS]
-            found = [_scores(folder) for folder in folders if (folder / "run.json").exists()]
-            if found:
-                row |= {f"{task}_{name}": value for name, value in
-                        {"seeds": len(found), **_means(found)}.items()}
-        table.append(row)
-    return table if len({*map(len, table)}) == 1 and len(table[0]) > 1 else []
+        means = {task: _over_seeds([FOLDER / "hidden-goal" / hidden_goal.job(task, agent, seed)
+                                    for seed in hidden_goal.SEEDS], _scores)
+                 for task in hidden_goal.TASKS}
+        if all(means.values()):
+            table.append({"agent": agent, **{f"{task}_{name}": value for task in means
+                                             for name, value in means[task].items()}})
+    return table
 
 
 def _scores(folder: Path) -> dict[str, float]:
@@ -129,8 +123,11 @@ def _scores(folder: Path) -> dict[str, float]:
     return scores
 
 
-def _means(scores: list[dict[str, float]]) -> dict[str, float]:
-    return {name: float(np.mean([s[name] for s in scores])) for name in scores[0]}
+def _over_seeds(folders: list[Path], scores: Callable[[Path], dict[str, float]]) -> Row:
+    """How many of the runs there are, and the means of their scores; nothing if there is none."""
+    found = [scores(folder) for folder in folders if (folder / "run.json").exists()]
+    return {"seeds": len(found), **{name: float(np.mean([s[name] for s in found]))
+                                    for name in found[0]}} if found else {}
 
 
 def markdown(table: Rows) -> str:
