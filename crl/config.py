@@ -142,6 +142,20 @@ def require(condition: bool, message: str) -> None:
         raise UserError(message)
 
 
+def require_positive(settings: Any, *names: str) -> None:
+    """Raises ``UserError`` unless the fields of these names are above 0."""
+    for name in names:
+        value = getattr(settings, name)
+        require(value > 0, f"{name} must be above 0, got {value}")
+
+
+def require_not_negative(settings: Any, *names: str) -> None:
+    """Raises ``UserError`` unless the fields of these names are from 0."""
+    for name in names:
+        value = getattr(settings, name)
+        require(value >= 0, f"{name} must not be negative, got {value}")
+
+
 def require_whole(name: str, value: Any, *, least: Literal[0, 1]) -> None:
     """Raises ``UserError`` unless ``value``, which users know as ``name``, is an int ≥ least."""
     require(isinstance(value, int) and not isinstance(value, bool) and value >= least,

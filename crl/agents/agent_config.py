@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from crl.config import require
+from crl.config import require, require_positive
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class AgentConfig:
 
     def __post_init__(self) -> None:
         require(bool(self.hidden) and min(self.hidden) > 0, "hidden must be widths above 0")
-        self._require_positive("learning_rate", "batch_size", "replay_size", "reward_scale")
+        require_positive(self, "learning_rate", "batch_size", "replay_size", "reward_scale")
         self._require_share("gamma")
         require(self.trunk == "hypernetwork" or not self.trunk_options,
                 "trunk_options are of a hypernetwork; set trunk to hypernetwork")
@@ -56,10 +56,6 @@ class AgentConfig:
         for item in self.reset:
             require(item in self.resettable,
                     f"reset can name {', '.join(self.resettable)}; got {item!r}")
-
-    def _require_positive(self, *names: str) -> None:
-        for name in names:
-            require(getattr(self, name) > 0, f"{name} must be above 0, got {getattr(self, name)}")
 
     def _require_share(self, *names: str) -> None:
         for name in names:
@@ -89,6 +85,6 @@ class RecurrentConfig(AgentConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require_positive("memory_size", "sequence_length")
+        require_positive(self, "memory_size", "sequence_length")
         require(self.replay_size > self.sequence_length,
                 "replay_size must be above sequence_length")

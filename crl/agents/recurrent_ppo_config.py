@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from crl.agents.agent_config import RecurrentConfig
-from crl.config import require
+from crl.config import require, require_not_negative, require_positive
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,8 @@ class RecurrentPPOConfig(RecurrentConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require_positive("rollout_steps", "epochs", "clip", "max_gradient_norm")
+        require_positive(self, "rollout_steps", "epochs", "clip", "max_gradient_norm")
         self._require_share("gae_lambda")
-        for name in ("value_weight", "entropy_weight"):
-            require(getattr(self, name) >= 0,
-                    f"{name} must not be negative, got {getattr(self, name)}")
+        require_not_negative(self, "value_weight", "entropy_weight")
         require(self.replay_size >= 2 * self.rollout_steps,
                 "replay_size must be at least twice rollout_steps")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from crl.agents.agent_config import AgentConfig
-from crl.config import require
+from crl.config import require, require_not_negative, require_positive
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,9 @@ class SoftActorCriticConfig(AgentConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require_positive("initial_temperature", "update_to_data", "n_step")
+        require_positive(self, "initial_temperature", "update_to_data", "n_step")
         self._require_share("polyak")
-        for name in ("start_steps", "update_after"):
-            require(getattr(self, name) >= 0,
-                    f"{name} must not be negative, got {getattr(self, name)}")
+        require_not_negative(self, "start_steps", "update_after")
 
 
 @dataclass(frozen=True)

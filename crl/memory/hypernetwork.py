@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crl.config import require
+from crl.config import require_not_negative, require_positive
 from crl.nn.layers import Dense
 
 
@@ -80,12 +80,8 @@ class Hypernetwork(nn.Module):
         regularized: int = 0
 
         def __post_init__(self) -> None:
-            for name in ("embedding", "width", "layers", "chunks"):
-                require(getattr(self, name) > 0,
-                        f"{name} must be above 0, got {getattr(self, name)}")
-            for name in ("coefficient", "regularized"):
-                require(getattr(self, name) >= 0,
-                        f"{name} must not be negative, got {getattr(self, name)}")
+            require_positive(self, "embedding", "width", "layers", "chunks")
+            require_not_negative(self, "coefficient", "regularized")
 
     scale: Tensor | None
 
