@@ -104,14 +104,14 @@ class PartsAgent(ABC, Generic[S]):
                                 tuple(n for n in networks(module) if isinstance(n, Network)),
                                 inputs, acts)
 
-    def _network(self, size_in: int, size_out: int) -> Callable[[], AnyNetwork]:
+    def _network(self, size_in: int, size_out: int, *, bf16: bool = False
+                 ) -> Callable[[], AnyNetwork]:
         """Draws networks of these widths, everything else as the settings say."""
         settings = self.config
-        own = ({"config": self._hypernetwork} if self._hypernetwork else
-               {"bf16": getattr(settings, "precision", "") == "bf16"})
-        return partial(GeneratedNetwork if self._hypernetwork else Network, size_in, size_out,
-                       settings.hidden, self._heads, self._weights_generator,
-                       layer_norm=settings.layer_norm, **own)
+        form = (partial(GeneratedNetwork, config=self._hypernetwork) if self._hypernetwork else
+                partial(Network, bf16=bf16))
+        return partial(form, size_in, size_out, settings.hidden, self._heads,
+                       self._weights_generator, layer_norm=settings.layer_norm)
 
     def _deployed(self, name: str, task: Task) -> nn.Module:
         """A copy of a part's module for a policy of the task: on the CPU, methods applied."""
@@ -121,6 +121,10 @@ class PartsAgent(ABC, Generic[S]):
         if isinstance(module, GeneratedNetwork):
             return module.of_head(self._head_of(task))
         return module
+
+    def _deployed_scaling(self, task: Task) -> tuple[Tensor, Tensor] | None:
+        """How a policy of the task scales its observations."""
+        return None if self._scaling is None else self._scaling.of(self._head_of(task))
 
     def _prepare(self) -> None:
         """Lists once what every gradient step walks through."""

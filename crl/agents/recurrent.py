@@ -62,10 +62,8 @@ class RecurrentAgent(PartsAgent[S]):
         spec = PolicySpec(task.name, *self._observation_bounds, actions.low, actions.high,
                           actions.discrete, ((self._states[0],), (actions.size,)),
                           self.encoder.memory.context)
-        head = self._head_of(task)
-        scaling = None if self._scaling is None else self._scaling.of(head)
-        return RecurrentPolicy(spec, cast(Encoder, modules[0]), modules[1], head,
-                               actions, scaling)
+        return RecurrentPolicy(spec, cast(Encoder, modules[0]), modules[1], self._head_of(task),
+                               actions, self._deployed_scaling(task))
 
     # ---- acting ----
 

@@ -144,8 +144,7 @@ class RecurrentSAC(RecurrentAgent[Sequences], SoftActorCritic[Sequences]):
 
     @torch.no_grad()
     def _critic_inputs(self, batch: Sequences) -> tuple[Tensor, int | Tensor]:
-        row, step = batch.usable.nonzero(as_tuple=True)
-        action = batch.action[row, step + 1, :self._actions.critic_inputs]
+        action = batch.action[:, 1:, :self._actions.critic_inputs][batch.usable]
         features, head = self._usable_features(self._value_memory, batch)
         return torch.cat((features, action), -1), head
 

@@ -46,10 +46,11 @@ class SAC(SoftActorCritic[Batch]):
                 f"{stream.action_space}; use --agent recurrent-sac")
         super().__init__(stream, settings, seed, device)
         obs, act = len(self._observation_bounds[0]), self._actions.size
-        self._add_part("actor", self._network(obs, 2 * act), self._actor_outputs, True,
+        network = partial(self._network, bf16=settings.precision == "bf16")
+        self._add_part("actor", network(obs, 2 * act), self._actor_outputs, True,
                        lambda actor: (actor,),
                        lambda batch: (self._scale(batch.obs, batch.head), batch.head), acts=True)
-        self._add_part("critic", partial(Critics, self._network(obs + act, 1)),
+        self._add_part("critic", partial(Critics, network(obs + act, 1)),
                        self._critic_outputs, False, lambda critics: critics.twins,
                        lambda batch: (torch.cat((self._scale(batch.obs, batch.head), batch.action),
                                                 -1), batch.head))
@@ -62,9 +63,8 @@ class SAC(SoftActorCritic[Batch]):
     def policy(self, task: Task) -> SACPolicy:
         actions = self._actions
         spec = PolicySpec(task.name, *self._observation_bounds, actions.low, actions.high)
-        head = self._head_of(task)
-        scaling = None if self._scaling is None else self._scaling.of(head)
-        return SACPolicy(spec, self._deployed("actor", task), head, actions, scaling)
+        return SACPolicy(spec, self._deployed("actor", task), self._head_of(task), actions,
+                         self._deployed_scaling(task))
 
     def _act(self, obs: FloatArray, first: BoolArray, head: int | None) -> FloatArray:
         if head is None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crl.memory.hypernetwork import Hypernetwork
-from crl.nn.layers import rows_by_head
+from crl.nn.layers import by_head, rows_by_head
 from crl.nn.network import TapePass
 
 
@@ -37,17 +37,15 @@ class GeneratedNetwork(nn.Module):
 
     def forward(self, x: Tensor, head: int | Tensor) -> Tensor:
         """[B, in], one head or a head per row ([B] int64) → [B, out]."""
-        rows = rows_by_head(head)
-        tasks = sorted({h for h, _ in rows})
+        tasks = sorted({h for h, _ in rows_by_head(head)})
         weights = self.weights(tasks)
-        outs = [perceptron(x[members], [w[tasks.index(h)] for w in weights], self._layer_norm)
-                for h, members in rows]
-        if len(outs) == 1:
-            return outs[0]
-        result = outs[0].new_empty(len(x), outs[0].shape[1])
-        for (_, members), out in zip(rows, outs, strict=True):
-            result[members] = out
-        return result
+
+        def own(h: int, rows: Tensor) -> Tensor:
+            return perceptron(rows, [w[tasks.index(h)] for w in weights], self._layer_norm)
+
+        if not isinstance(head, Tensor):
+            return own(head, x)
+        return by_head(x, head, weights[-1].shape[-1], own)
 
     def weights(self, tasks: Sequence[int]) -> list[Tensor]:
         """As :meth:`Hypernetwork.weights`; those of one task are kept while nothing learns."""
@@ -58,6 +56,10 @@ class GeneratedNetwork(nn.Module):
         if kept is None or kept[0] != version:
             kept = self._kept[tasks[0]] = version, self.hypernetwork.weights(tasks)
         return kept[1]
+
+    def trace(self, x: Tensor, head: int | Tensor) -> tuple[list[Tensor], Tensor]:
+        """No hidden layer, since no method may look into it, and the output."""
+        return [], self(x, head)
 
     def run(self, x: Tensor, head: int | Tensor) -> TapePass:
         """What ``forward`` gives, outside autograd, ready to be differentiated."""

@@ -46,6 +46,7 @@ class OutputRegularizer(Method):
         self.parts = [part for part in learner.parts.values()
                       if part.acts and _hypernetworks(part)]
         check_needs(self, stream)
+        self._all = {name: h for part in self.parts for name, h in _hypernetworks(part).items()}
         self._rng = seeding.generator(self.seed, self.name)
         self._finished: list[int] = []
         self._old: list[int] = []  # those of them that are not being learned again
@@ -55,7 +56,7 @@ class OutputRegularizer(Method):
     def begin_task(self, task: Task) -> None:
         self._old = [head for head in self._finished if head != task.head]
         self._before = {name: {n: p.detach().clone() for n, p in h.shared_parameters().items()}
-                        for name, h in self._all().items()} if self._old else {}
+                        for name, h in self._all.items()} if self._old else {}
         self._generate_targets()
 
     def gradients(self) -> None:
@@ -64,11 +65,10 @@ class OutputRegularizer(Method):
             return
         chosen = (list(range(count)) if count == len(self._old) else
                   sorted(self._rng.choice(len(self._old), count, replace=False).tolist()))
-        for part in self.parts:
-            for name, hypernetwork in _hypernetworks(part).items():
-                _add_gradient(hypernetwork, cast(Adam, part.optimizer),
-                              [self._old[i] for i in chosen], self._targets[name][chosen],
-                              self.config.coefficient)
+        for name, hypernetwork in self._all.items():
+            part = self.learner.parts[name.partition(".")[0]]
+            _add_gradient(hypernetwork, cast(Adam, part.optimizer), [self._old[i] for i in chosen],
+                          self._targets[name][chosen], self.config.coefficient)
 
     def end_task(self, task: Task) -> None:
         if task.head not in self._finished:
@@ -81,7 +81,7 @@ class OutputRegularizer(Method):
 
     def load_state_dict(self, tree: Tree) -> None:
         self._finished, self._old = list(tree["finished"]), list(tree["old"])
-        devices = {name: next(h.parameters()).device for name, h in self._all().items()}
+        devices = {name: next(h.parameters()).device for name, h in self._all.items()}
         self._before = {name: tree_to_tensors(p, devices[name])
                         for name, p in tree["before"].items()}
         seeding.restore_generator(self._rng, tree["rng"])
@@ -93,10 +93,7 @@ class OutputRegularizer(Method):
         self._targets = {
             name: functional_call(hypernetwork, self._before[name],
                                   (hypernetwork.heads(self._old),))
-            for name, hypernetwork in self._all().items()} if self._old else {}
-
-    def _all(self) -> dict[str, Hypernetwork]:
-        return {name: h for part in self.parts for name, h in _hypernetworks(part).items()}
+            for name, hypernetwork in self._all.items()} if self._old else {}
 
 
 def _hypernetworks(part: Part) -> dict[str, Hypernetwork]:

@@ -7,7 +7,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from crl.nn.layers import rows_by_head
+from crl.nn.layers import by_head
 
 
 class PerHead(nn.Module):
@@ -35,10 +35,7 @@ class PerHead(nn.Module):
     def forward(self, x: Tensor, head: int | Tensor) -> Tensor:
         if not isinstance(head, Tensor):
             return self.one(x, self.own(head))
-        out = x.new_empty(len(x), self.size_out)
-        for h, rows in rows_by_head(head):
-            out[rows] = self.one(x[rows], self.own(h))
-        return out
+        return by_head(x, head, self.size_out, lambda h, rows: self.one(rows, self.own(h)))
 
     def one(self, x: Tensor, own: nn.ParameterDict) -> Tensor:
         """The output for rows of one head, with its parameters: [B, in] → [B, out]."""

@@ -7,7 +7,7 @@ global one. Kernels are stored [in, out].
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
 
 import torch
@@ -93,11 +93,19 @@ class Heads(nn.Module):
         if not isinstance(head, Tensor):
             out: Tensor = self.items[head](x)
             return out
-        # Only the heads that occur: the others must keep having no gradient.
-        result = x.new_empty(len(x), self.size_out)
-        for h, rows in rows_by_head(head):
-            result[rows] = self.items[h](x[rows])
-        return result
+        return by_head(x, head, self.size_out, lambda h, rows: self.items[h](rows))
+
+
+def by_head(x: Tensor, head: Tensor, size_out: int,
+            apply: Callable[[int, Tensor], Tensor]) -> Tensor:
+    """What ``apply(head, rows of it)`` gives, row by row: [B, in], heads [B] int64 → [B, out].
+
+    Only the heads that occur are asked: the others must keep having no gradient.
+    """
+    result = x.new_empty(len(x), size_out)
+    for h, rows in rows_by_head(head):
+        result[rows] = apply(h, x[rows])
+    return result
 
 
 def rows_by_head(head: int | Tensor) -> list[tuple[int, slice | Tensor]]:

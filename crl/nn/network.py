@@ -9,7 +9,7 @@ one against the other.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -45,8 +45,12 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor, head: int | Tensor) -> Tensor:
         """[B, in], one head or a head per row ([B] int64) → [B, out]."""
-        out: Tensor = self.heads(self.features(x, head)[-1], head)
-        return out
+        return self.trace(x, head)[1]
+
+    def trace(self, x: Tensor, head: int | Tensor) -> tuple[list[Tensor], Tensor]:
+        """The output of every hidden layer, [B, width] each, and the output."""
+        hidden = self.features(x, head)
+        return hidden, self.heads(hidden[-1], head)
 
     def features(self, x: Tensor, head: int | Tensor) -> list[Tensor]:
         """The output of every hidden layer, [B, width] each."""
@@ -184,23 +188,17 @@ class TapePass:
     """A :class:`Pass` of a network of any form, by autograd.
 
     Args:
-        network: Called with ``x`` and ``head``.
+        network: A module with a ``trace`` as of :class:`Network`.
         x, head: As of a :class:`Pass`.
     """
 
-    def __init__(self, network: nn.Module, x: Tensor, head: int | Tensor) -> None:
+    def __init__(self, network: Any, x: Tensor, head: int | Tensor) -> None:
         with torch.enable_grad():
             self._x = x.detach().requires_grad_()
-            self._out: Tensor = network(self._x, head)
-        self._network, self._head = network, head
+            hidden, self._out = network.trace(self._x, head)
         self._weights = [p for p in network.parameters() if p.requires_grad]
+        self.hidden: list[Tensor] = [h.detach() for h in hidden]
         self.out: Tensor = self._out.detach()
-
-    @property
-    @torch.no_grad()
-    def hidden(self) -> list[Tensor]:
-        """The output of every hidden layer of a :class:`Network`, [B, width] each."""
-        return cast(Network, self._network).features(self._x.detach(), self._head)
 
     @torch.enable_grad()  # agents call from within no_grad, where a slice has no history
     def to_weights(self, gradient: Tensor, rows: slice = _ALL) -> None:
