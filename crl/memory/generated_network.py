@@ -76,13 +76,13 @@ class Perceptron(nn.Module):
 
     def __init__(self, weights: Sequence[Tensor], layer_norm: bool) -> None:
         super().__init__()
-        self._layer_norm = layer_norm
+        self.layer_norm = layer_norm
         self.weights = nn.ParameterList(nn.Parameter(w.clone(), requires_grad=False)
                                         for w in weights)
 
     def forward(self, x: Tensor, head: int) -> Tensor:
         """[B, in] → [B, out]; of one head only."""
-        return perceptron(x, list(self.weights), self._layer_norm)
+        return perceptron(x, list(self.weights), self.layer_norm)
 
 
 def perceptron(x: Tensor, weights: Sequence[Tensor], layer_norm: bool) -> Tensor:

@@ -10,10 +10,13 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
 
 from crl.config import require_not_negative, require_positive
 from crl.nn.layers import Dense
+from crl.nn.network import add_gradient
+from crl.nn.products import affine, input_gradient
 
 
 class Embedding(nn.Module):
@@ -34,6 +37,36 @@ class Embeddings(nn.Module):
     def forward(self, tasks: Sequence[int]) -> Tensor:
         """[K, size]."""
         return torch.stack([cast(Embedding, self.items[task]).vector for task in tasks])
+
+
+class Features(nn.Module):
+    """Task embeddings → what the kernels and biases are linear in.
+
+    Args:
+        embedding: Numbers of an embedding.
+        width, layers: Of the hidden layers.
+        chunks: Pieces that weights are given in; more than one have embeddings as well.
+        generator: Source of the initial weights.
+    """
+
+    def __init__(self, embedding: int, width: int, layers: int, chunks: int,
+                 generator: torch.Generator) -> None:
+        super().__init__()
+        self.chunks = (nn.Parameter(torch.randn(chunks, embedding, generator=generator))
+                       if chunks > 1 else None)
+        inputs = embedding * (1 if self.chunks is None else 2)
+        self.hidden = nn.ModuleList(Dense(a, b, generator)
+                                    for a, b in pairwise((inputs, *[width] * layers)))
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """[K, embedding] → [K · chunks, width]."""
+        x = embeddings
+        if self.chunks is not None:
+            x = torch.cat((x.repeat_interleave(len(self.chunks), 0),
+                           self.chunks.repeat(len(x), 1)), -1)
+        for dense in self.hidden:
+            x = F.relu(dense(x))
+        return x
 
 
 class Hypernetwork(nn.Module):
@@ -92,18 +125,14 @@ class Hypernetwork(nn.Module):
         self._counts = [math.prod(shape) for shape in self._shapes]
         self.size = sum(self._counts)
         self.heads = Embeddings(config.embedding, tasks, generator)
-        self.chunks = (nn.Parameter(torch.randn(config.chunks, config.embedding,
-                                                generator=generator))
-                       if config.chunks > 1 else None)
-        inputs = config.embedding * (1 if self.chunks is None else 2)
-        widths = (inputs, *[config.width] * config.layers)
-        self.hidden = nn.ModuleList(Dense(a, b, generator) for a, b in pairwise(widths))
+        self.features = Features(config.embedding, config.width, config.layers, config.chunks,
+                                 generator)
         self.out = Dense(config.width, -(-self.size // config.chunks), generator)
         self._initialise(sizes, generator)
 
     @torch.no_grad()
     def _initialise(self, sizes: Sequence[int], generator: torch.Generator) -> None:
-        for dense in (*cast(list[Dense], list(self.hidden)), self.out):
+        for dense in (*cast(list[Dense], list(self.features.hidden)), self.out):
             # He et al. 2015: features keep the mean square of 1 that embeddings have.
             dense.kernel.normal_(std=math.sqrt(2 / len(dense.kernel)), generator=generator)
             dense.bias.zero_()
@@ -112,10 +141,11 @@ class Hypernetwork(nn.Module):
         scale = torch.cat([torch.full((count,), gain * math.sqrt(share / (2 * size_in)))
                            for (size_in, size_out), gain in zip(pairwise(sizes), gains, strict=True)
                            for count, share in ((size_in * size_out, 1), (size_out, 1 / 3))])
-        if self.chunks is None:
+        in_one = self.features.chunks is None
+        if in_one:
             self.out.kernel.mul_(scale)
         # All pieces have one output layer, which cannot have a scale for each weight.
-        self.register_buffer("scale", None if self.chunks is None else scale, persistent=False)
+        self.register_buffer("scale", None if in_one else scale, persistent=False)
 
     def weights(self, tasks: Sequence[int]) -> list[Tensor]:
         """Tasks [K] → their kernels [K, in, out] and biases [K, out], layer by layer."""
@@ -125,14 +155,45 @@ class Hypernetwork(nn.Module):
 
     def forward(self, embeddings: Tensor) -> Tensor:
         """Embeddings [K, embedding] → all weights of each, [K, size]."""
-        x = embeddings
-        if self.chunks is not None:
-            x = torch.cat((x.unsqueeze(1).expand(-1, len(self.chunks), -1),
-                           self.chunks.expand(len(x), -1, -1)), -1)
-        for dense in self.hidden:
-            x = F.relu(dense(x))
-        flat: Tensor = self.out(x)
-        return flat if self.scale is None else flat.flatten(1)[:, :self.size] * self.scale
+        return self._joined(self.out(self.features(embeddings)), len(embeddings))
+
+    @torch.no_grad()
+    def add_penalty_gradient(self, tasks: Sequence[int], target: Tensor, coefficient: float,
+                             at: dict[str, Tensor]) -> None:
+        """Adds to every ``.grad`` the gradient of coefficient · ‖given for tasks − target‖².
+
+        The output layer's is written out: it has nearly all weights, and is then read and written
+        no more often than needed.
+
+        Args:
+            tasks: K of them.
+            target: [K, size].
+            coefficient: The penalty's.
+            at: The shared parameters at which the gradient is taken, by name.
+        """
+        own = {name.removeprefix("features."): p.detach().requires_grad_()
+               for name, p in at.items() if name.startswith("features.")}
+        with torch.enable_grad():
+            x = functional_call(self.features, own, (self.heads(tasks).detach(),))
+        kernel = at["out.kernel"]
+        pieces = affine(x.detach(), kernel, at["out.bias"])
+        error = self._joined(pieces, len(tasks)).sub_(target).mul_(2 * coefficient)
+        if self.scale is not None:
+            room = pieces.numel() // len(tasks) - self.size  # of the last piece, which none uses
+            error = F.pad(error.mul_(self.scale), (0, room)).view_as(pieces)
+        gradients = torch.autograd.grad(x, list(own.values()), input_gradient(error, kernel))
+        for parameter, gradient in zip(self.features.parameters(), gradients, strict=True):
+            add_gradient(parameter, gradient)
+        add_gradient(self.out.bias, error.sum(0))
+        if self.out.kernel.grad is None:
+            self.out.kernel.grad = torch.zeros_like(kernel)
+        self.out.kernel.grad.addmm_(x.detach().t(), error)
+
+    def _joined(self, pieces: Tensor, tasks: int) -> Tensor:
+        """What the output layer gives [tasks · chunks, …] as all weights of each [tasks, size]."""
+        if self.scale is None:
+            return pieces
+        return pieces.view(tasks, -1)[:, :self.size] * self.scale
 
     def shared_parameters(self) -> dict[str, nn.Parameter]:
         """All but the embeddings, by name."""

@@ -17,7 +17,6 @@ from crl.memory.hypernetwork import Hypernetwork
 from crl.methods.base import Learner, Method, check_needs
 from crl.methods.parts import Parameters, Part
 from crl.nn.adam import Adam
-from crl.nn.network import add_gradient
 from crl.nn.state import tensors_to_tree, tree_to_tensors
 from crl.stream import Task, TaskStream
 
@@ -51,6 +50,9 @@ class OutputRegularizer(Method):
         self._finished: list[int] = []
         self._old: list[int] = []  # those of them that are not being learned again
         self._before: dict[str, Parameters] = {}  # shared weights when the task began
+        # Room for the shared weights a step ahead: new room in every step costs more than its use.
+        self._ahead = {name: {n: torch.empty_like(p) for n, p in h.shared_parameters().items()}
+                       for name, h in self._all.items()}
         self._targets: dict[str, Tensor] = {}  # W* of the old tasks, [K, size]
 
     def begin_task(self, task: Task) -> None:
@@ -63,12 +65,18 @@ class OutputRegularizer(Method):
         count = min(self.config.regularized or len(self._old), len(self._old))
         if not count or not self.config.coefficient:
             return
-        chosen = (list(range(count)) if count == len(self._old) else
-                  sorted(self._rng.choice(len(self._old), count, replace=False).tolist()))
+        drawn = (None if count == len(self._old) else
+                 sorted(self._rng.choice(len(self._old), count, replace=False).tolist()))
+        old = self._old if drawn is None else [self._old[i] for i in drawn]
         for name, hypernetwork in self._all.items():
             part = self.learner.parts[name.partition(".")[0]]
-            _add_gradient(hypernetwork, cast(Adam, part.optimizer), [self._old[i] for i in chosen],
-                          self._targets[name][chosen], self.config.coefficient)
+            optimizer = cast(Adam, part.optimizer)
+            ahead = self._ahead[name]
+            for n, parameter in hypernetwork.shared_parameters().items():
+                optimizer.ahead(parameter, ahead[n])
+            target = self._targets[name]
+            hypernetwork.add_penalty_gradient(old, target if drawn is None else target[drawn],
+                                              self.config.coefficient / count, ahead)
 
     def end_task(self, task: Task) -> None:
         if task.head not in self._finished:
@@ -99,16 +107,3 @@ class OutputRegularizer(Method):
 def _hypernetworks(part: Part) -> dict[str, Hypernetwork]:
     return {f"{part.name}.{name}": module for name, module in part.module.named_modules()
             if isinstance(module, Hypernetwork)}
-
-
-@torch.enable_grad()
-def _add_gradient(hypernetwork: Hypernetwork, optimizer: Adam, tasks: list[int], target: Tensor,
-                  coefficient: float) -> None:
-    parameters = hypernetwork.shared_parameters()
-    ahead = {name: (p.detach() + optimizer.lookahead(p)).requires_grad_()
-             for name, p in parameters.items()}
-    given = functional_call(hypernetwork, ahead, (hypernetwork.heads(tasks).detach(),))
-    loss = coefficient / len(tasks) * (given - target).square().sum()
-    for parameter, gradient in zip(parameters.values(),
-                                   torch.autograd.grad(loss, list(ahead.values())), strict=True):
-        add_gradient(parameter, gradient)

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+_BLOCK = 2**16  # numbers whose moments stay in a processor's cache
+
 
 class Adam(torch.optim.Optimizer):
     """Adam (Kingma and Ba 2015) whose step is one call of torch's fused kernel.
@@ -40,20 +42,30 @@ class Adam(torch.optim.Optimizer):
             torch.autograd.graph.increment_version(parameters)
 
     @torch.no_grad()
-    def lookahead(self, parameter: torch.Tensor) -> torch.Tensor:
-        """What the next step would add to a parameter, its gradient being what it is; 0 if none."""
+    def ahead(self, parameter: torch.Tensor, out: torch.Tensor) -> None:
+        """Writes to ``out`` what a parameter will be after the next step, its gradient being what
+        it is by then."""
         if parameter.grad is None:
-            return torch.zeros_like(parameter)
+            out.copy_(parameter)
+            return
         group = next(g for g in self.param_groups if any(p is parameter for p in g["params"]))
-        (beta1, beta2), state, gradient = group["betas"], self.state[parameter], parameter.grad
-        mean, square, count = (1 - beta1) * gradient, (1 - beta2) * gradient.square(), 1
-        if state:
-            mean += beta1 * state["exp_avg"]
-            square += beta2 * state["exp_avg_sq"]
-            count += state["step"]
-        root = square.sqrt_().div_((1 - beta2**count) ** 0.5).add_(group["eps"])
-        step: torch.Tensor = mean.div_(root).mul_(-group["lr"] / (1 - beta1**count))
-        return step
+        state, (beta1, beta2) = self.state[parameter], group["betas"]
+        count = torch.tensor(float(state["step"] + 1 if state else 1), device=parameter.device)
+        moments = [torch.split(state[name].view(-1), _BLOCK) if state else None
+                   for name in ("exp_avg", "exp_avg_sq")]
+        scratch = out.new_empty(2, min(_BLOCK, out.numel()))
+        blocks = zip(*(torch.split(flat.view(-1), _BLOCK)
+                       for flat in (out, parameter.detach(), parameter.grad)), strict=True)
+        for i, (block, before, gradient) in enumerate(blocks):
+            block.copy_(before)
+            # The kernel moves the moments as well, which must stay: it gets copies.
+            copies = [room[:len(block)].zero_() if moment is None
+                      else room[:len(block)].copy_(moment[i])
+                      for room, moment in zip(scratch, moments, strict=True)]
+            torch._fused_adam_(
+                [block], [gradient], copies[:1], copies[1:], [], [count], lr=group["lr"],
+                beta1=beta1, beta2=beta2, weight_decay=0.0, eps=group["eps"], amsgrad=False,
+                maximize=False)
 
     def _begin(self, parameter: torch.Tensor) -> dict[str, Any]:
         state: dict[str, Any] = self.state[parameter]
