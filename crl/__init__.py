@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from crl.methods.parts import Part
     from crl.run import Run
     from crl.stream import Task, TaskStream
+    from crl.task_spec import TaskSpec
     from crl.training import resume, train
 
 __version__ = "0.1.0"
@@ -28,8 +29,9 @@ _PUBLIC = {
     "Agent": "crl.agent", "Policy": "crl.agent", "PolicySpec": "crl.agent",
     "make_agent": "crl.agent", "UserError": "crl.errors", "evaluate": "crl.evaluation",
     "Method": "crl.methods.base", "Part": "crl.methods.parts", "make_method": "crl.methods.base",
-    "Run": "crl.run", "Task": "crl.stream", "TaskStream": "crl.stream",
-    "make_stream": "crl.envs.catalog", "resume": "crl.training", "train": "crl.training",
+    "Run": "crl.run", "Task": "crl.stream", "TaskSpec": "crl.task_spec",
+    "TaskStream": "crl.stream", "make_stream": "crl.envs.catalog",
+    "resume": "crl.training", "train": "crl.training",
 }
 __all__ = [*_PUBLIC, "__version__"]  # noqa: PLE0604
 

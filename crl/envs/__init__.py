@@ -5,6 +5,7 @@ from __future__ import annotations
 from gymnasium.envs.registration import register, registry
 
 from crl.envs.arm_tasks import ARM_TASKS, HIDDEN_ARM_TASKS
+from crl.envs.hcrl_tasks import HCRL_TASKS
 from crl.envs.metaworld_tasks import TASKS
 
 for _name, _arm in ARM_TASKS.items():
@@ -15,6 +16,10 @@ for _name, _changes in HIDDEN_ARM_TASKS.items():
     if f"crl/{_name}" not in registry:
         register(id=f"crl/{_name}", entry_point="crl.envs.hidden_arm:HiddenArmEnv",
                  kwargs={"changes": _changes}, disable_env_checker=True)
+for _name, _hcrl in HCRL_TASKS.items():
+    if f"crl/{_name}" not in registry:
+        register(id=f"crl/{_name}", entry_point=_hcrl.target, kwargs=_hcrl.arguments,
+                 disable_env_checker=True)
 for _task in TASKS:
     if f"crl/{_task}" not in registry:
         # No max_episode_steps: the environment truncates itself, at an option `horizon`. No passive

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import gymnasium
 
 from crl import config, registry
 from crl.envs.arm_tasks import ARM_TASKS, HIDDEN_ARM_TASKS
+from crl.envs.hcrl_tasks import HCRL_TASKS
 from crl.envs.memory_names import EXAMPLES, memory_task
 from crl.envs.metaworld_tasks import TASKS
 from crl.envs.popgym_tasks import POPGYM_TASKS
@@ -94,14 +96,17 @@ def maker(task: str, options: StreamOptions) -> Callable[..., Env]:
     if task in TASKS:
         hidden = options.partially_observable and not options.goal_shown
         return partial(_make_metaworld, task, options.horizon, hidden)
-    if options.partially_observable and (task in ARMS or task in gymnasium.registry):
+    ours = (*ARMS, *HCRL_TASKS)
+    if options.partially_observable and (task in ours or task in gymnasium.registry):
         raise UserError(_META_WORLD_ONLY.format(task))
     if task in ARMS:
         return partial(_make_arm, task, options.horizon)
+    if task in HCRL_TASKS:
+        return partial(_make_hcrl, task, options.horizon)
     if task in gymnasium.registry:
         return partial(_make_gymnasium, task, options.horizon)
     others = (name for name in gymnasium.registry if not name.startswith("crl/"))  # TASKS again
-    known = [*registry.streams.names(), *ARMS, *TASKS, *EXAMPLES, *POPGYM_TASKS, *others]
+    known = [*registry.streams.names(), *ours, *TASKS, *EXAMPLES, *POPGYM_TASKS, *others]
     raise unknown("stream or task", task, known, "type 'crl list streams' or 'crl list tasks'")
 
 
@@ -145,6 +150,14 @@ def _make_arm(task: str, horizon: int | None, render_mode: str | None = None) ->
     if task in HIDDEN_ARM_TASKS:
         return HiddenArmEnv(HIDDEN_ARM_TASKS[task], render_mode=render_mode, **options)
     return ArmEnv(*ARM_TASKS[task], render_mode=render_mode, **options)
+
+
+def _make_hcrl(task: str, horizon: int | None, render_mode: str | None = None) -> Env:
+    target, arguments = HCRL_TASKS[task]
+    module, _, cls = target.partition(":")
+    options = {} if horizon is None else {"horizon": horizon}
+    env: Env = getattr(import_module(module), cls)(**arguments, **options, render_mode=render_mode)
+    return env
 
 
 def _make_gymnasium(task: str, horizon: int | None, render_mode: str | None = None) -> Env:
