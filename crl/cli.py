@@ -113,8 +113,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("name", nargs="?", help="which benchmark; default: all")
     sub.add_argument("--json", action="store_true", help="one JSON object a line")
 
-    sub = command("list", _list, "List streams, agents, methods, memories or tasks.")
-    sub.add_argument("kind", choices=("streams", "agents", "methods", "memories", "tasks"))
+    sub = command("list", _list, "List streams, agents, methods, memories, planners or tasks.")
+    sub.add_argument("kind", choices=("streams", "agents", "methods", "memories",
+                                         "planners", "tasks"))
     return parser
 
 

@@ -1,8 +1,8 @@
 """Names that a user types → the objects that they stand for.
 
 Built-in entries are written here as ``"module:object"``, so that listing names imports nothing.
-Other packages add theirs through the entry points ``crl.streams``, ``crl.agents``, ``crl.methods``
-and ``crl.memories``; a built-in name cannot be taken over.
+Other packages add theirs through the entry points ``crl.streams``, ``crl.agents``, ``crl.methods``,
+``crl.memories`` and ``crl.planners``; a built-in name cannot be taken over.
 """
 
 from __future__ import annotations
@@ -66,13 +66,15 @@ class Registry:
 _CW = "crl.envs.continual_world:make_stream"
 streams = Registry(
     "stream",
-    dict.fromkeys(("arm4", "arm-hidden3", "memory3"), "crl.envs.small_streams:make_stream")
+    dict.fromkeys(("arm4", "arm-hidden3", "memory3", "hcrl-cartpole", "hcrl-cheetah", "hcrl-pusher",
+                   "hcrl-slide", "hcrl-door", "hcrl-lqr"), "crl.envs.small_streams:make_stream")
     | dict.fromkeys(("quick3", "cw10", "cw20", *(f"cw-t{i}" for i in range(1, 9))), _CW),
 )
 agents = Registry(
     "agent",
     {"sac": "crl.agents.sac:SAC", "recurrent-sac": "crl.agents.recurrent_sac:RecurrentSAC",
-     "recurrent-ppo": "crl.agents.recurrent_ppo:RecurrentPPO"},
+     "recurrent-ppo": "crl.agents.recurrent_ppo:RecurrentPPO",
+     "mpc": "crl.agents.mpc:MPC", "hypercrl": "crl.agents.mpc:HyperCRL"},
 )
 methods = Registry(
     "method",
@@ -124,4 +126,9 @@ memories = Registry(
         "mlp": "crl.memory.mlp:MLP",
     },
     plural="memories",
+)
+planners = Registry(
+    "planner",
+    {"icem": "crl.planners.icem:ICEM", "cem": "crl.planners.cem:CEM",
+     "mppi": "crl.planners.mppi:MPPI"},
 )

@@ -76,7 +76,7 @@ class Batch(Samples):
     for good on the way: the target is ``reward + discount · V(next_obs)``.
     """
 
-    seen = ("obs",)
+    seen: ClassVar[tuple[str, ...]] = ("obs",)
 
     obs: Tensor       # [B, obs]
     action: Tensor    # [B, act], scaled to [-1, 1]
@@ -86,10 +86,21 @@ class Batch(Samples):
     head: Tensor | int
 
 
+@dataclass(frozen=True)
+class Transitions(Batch):
+    """What a model of them is given, which looks at actions as well."""
+
+    seen = ("obs", "action")
+
+
 class AnyReplay(Protocol):
     """What methods and measures use of a replay, whatever its samples are."""
 
-    kind: type[Samples]
+    @property
+    def kind(self) -> type[Samples]:
+        """Of its samples."""
+        ...
+
     device: str
     length: int  # steps of the environment in a sample
 
@@ -118,16 +129,17 @@ class Replay:
         n_step: Steps of the return; cut at the end of an episode, and at the newest transition.
         gamma: Discount per step.
         device: Where batches go.
+        kind: Of its batches.
 
     Transitions of one environment must arrive in order.
     """
 
-    kind: type[Samples] = Batch
     length = 1
 
     def __init__(self, capacity: int, obs_size: int, action_size: int, *, n_step: int = 1,
-                 gamma: float = 0.99, device: str = "cpu") -> None:
+                 gamma: float = 0.99, device: str = "cpu", kind: type[Batch] = Batch) -> None:
         self.capacity = capacity
+        self.kind = kind
         self.n_step = n_step
         self.gamma = gamma
         self.device = device
@@ -184,7 +196,7 @@ class Replay:
         reward, end, discount = self._returns(start)
         head = self._columns["head"][start]
         same = bool((head == head[0]).all())
-        return Batch(
+        return self.kind(
             self._gather("obs", start),
             self._gather("action", start),
             to_tensor(reward).to(self.device),

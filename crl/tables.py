@@ -14,6 +14,7 @@ from rich.table import Table
 from crl import registry
 from crl.envs.arm_tasks import ARM_TASKS, HIDDEN_ARM_TASKS
 from crl.envs.catalog import make_stream
+from crl.envs.hcrl_tasks import HCRL_TASKS
 from crl.envs.memory_names import LENGTH_EXAMPLES, REPEAT_PREVIOUS
 from crl.envs.metaworld_tasks import TASKS
 from crl.envs.popgym_tasks import POPGYM_TASKS
@@ -23,11 +24,11 @@ from crl.progress import share
 
 
 def names_table(kind: str) -> Table:
-    """What ``crl list`` prints: ``"streams"``, ``"agents"``, ``"methods"``, ``"memories"`` or
-    ``"tasks"``."""
+    """What ``crl list`` prints: ``"streams"``, ``"agents"``, ``"methods"``, ``"memories"``,
+    ``"planners"`` or ``"tasks"``."""
     table = _table()
     columns, rows = {"streams": _streams, "agents": _agents, "methods": _methods,
-                     "memories": _memories, "tasks": _tasks}[kind]()
+                     "memories": _memories, "planners": _planners, "tasks": _tasks}[kind]()
     for column in columns:
         table.add_column(column)
     for row in rows:
@@ -147,10 +148,22 @@ def _memories() -> Rows:
     return ("memory", "what it is", "parameters 64 wide", "bytes of state"), rows
 
 
+def _planners() -> Rows:
+    from crl.planners import make_planner
+
+    rows: list[tuple[str, ...]] = []
+    for name in registry.planners.names():
+        planner = make_planner(name, 1)
+        what = _first_line(sys.modules[type(planner).__module__])
+        rows.append((name, what, f"{planner.evaluations:,}"))
+    return ("planner", "what it is", "steps of a model an action"), rows
+
+
 def _tasks() -> Rows:
     rows: list[tuple[str, ...]] = [(name, "two-link arm") for name in ARM_TASKS]
     rows += [(name, "two-link arm whose dynamics are hidden and change")
              for name in HIDDEN_ARM_TASKS]
+    rows += [(name, "told all about, to be planned for") for name in HCRL_TASKS]
     rows += [(name, "memory, any length") for name in LENGTH_EXAMPLES]
     rows += [(f"repeat-previous-{size}", "memory") for size in REPEAT_PREVIOUS]
     rows += [(name, "memory, POPGym's") for name in POPGYM_TASKS]

@@ -13,19 +13,15 @@ class AgentConfig:
     """Settings of any agent that learns by gradients from what it has seen.
 
     Attributes:
-        hidden: Widths of the hidden layers, actor and critics alike.
+        hidden: Widths of the hidden layers, of all networks alike.
         layer_norm: Layer normalisation before each activation.
-        trunk: What tasks share of actor and critics: hidden layers (``"mlp"``), or a hypernetwork
-            that gives each task all weights of its own, and holds on to those of the policy.
+        trunk: What tasks share of each network: hidden layers (``"mlp"``), or a hypernetwork that
+            gives each task all weights of its own, and holds on to those that the policy needs.
         trunk_options: Options of the hypernetwork, such as ``{"coefficient": 0.05}``.
         multi_head: One head per task; else one for all.
         learning_rate: Adam's, for everything that is learned.
-        gamma: Discount per environment step.
         batch_size: Samples of the replay per gradient step.
         replay_size: Environment steps kept.
-        reward_scale: Factor on every reward.
-        normalize_observations: Bring each task's observations to mean 0 and variance 1; the moments
-            stay when the task is over.
         reset: What begins anew at each task: ``"replay"``, ``"optimizer"`` (moments to zero), and
             parts whose weights are re-drawn, such as ``"critic"``.
     """
@@ -36,19 +32,15 @@ class AgentConfig:
     trunk_options: dict[str, bool | int | float | str] = field(default_factory=dict)
     multi_head: bool = True
     learning_rate: float = 1e-3
-    gamma: float = 0.99
     batch_size: int = 256
     replay_size: int = 1_000_000
-    reward_scale: float = 0.1
-    normalize_observations: bool = False
     reset: tuple[str, ...] = ("replay", "optimizer")
 
     resettable: ClassVar[tuple[str, ...]]
 
     def __post_init__(self) -> None:
         require(bool(self.hidden) and min(self.hidden) > 0, "hidden must be widths above 0")
-        require_positive(self, "learning_rate", "batch_size", "replay_size", "reward_scale")
-        self._require_share("gamma")
+        require_positive(self, "learning_rate", "batch_size", "replay_size")
         require(self.trunk == "hypernetwork" or not self.trunk_options,
                 "trunk_options are of a hypernetwork; set trunk to hypernetwork")
         require(self.trunk == "mlp" or self.multi_head,
@@ -64,7 +56,28 @@ class AgentConfig:
 
 
 @dataclass(frozen=True)
-class RecurrentConfig(AgentConfig):
+class ValueConfig(AgentConfig):
+    """Settings of any agent that learns what actions are worth.
+
+    Attributes:
+        gamma: Discount per environment step.
+        reward_scale: Factor on every reward.
+        normalize_observations: Bring each task's observations to mean 0 and variance 1; the moments
+            stay when the task is over.
+    """
+
+    gamma: float = 0.99
+    reward_scale: float = 0.1
+    normalize_observations: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive(self, "reward_scale")
+        self._require_share("gamma")
+
+
+@dataclass(frozen=True)
+class RecurrentConfig(ValueConfig):
     """Settings of any agent with a memory.
 
     Attributes:

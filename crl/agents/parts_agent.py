@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from crl import config, seeding
 from crl.agent import BoolArray, FloatArray, Policy, Step
 from crl.agents.actions import make_actions
-from crl.agents.agent_config import AgentConfig
+from crl.agents.agent_config import AgentConfig, ValueConfig
 from crl.checkpoint import Tree
 from crl.config import require
 from crl.memory.generated_network import GeneratedNetwork
@@ -72,7 +72,8 @@ class PartsAgent(ABC, Generic[S]):
             seeding.integer(seed, "agent", "weights"))
         self._scaling = (ObservationScaling(self._heads, len(self._observation_bounds[0]),
                                             self.device)
-                         if settings.normalize_observations else None)
+                         if isinstance(settings, ValueConfig) and settings.normalize_observations
+                         else None)
         require(settings.trunk == "mlp" or stream.boundaries == "known",
                 f"a hypernetwork must be told which task it is; stream {stream.name!r} does not "
                 "say; leave agent.trunk at mlp")

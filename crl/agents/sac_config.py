@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from crl.agents.agent_config import AgentConfig
+from crl.agents.agent_config import ValueConfig
 from crl.config import require, require_not_negative, require_positive
 
 
 @dataclass(frozen=True)
-class SoftActorCriticConfig(AgentConfig):
+class SoftActorCriticConfig(ValueConfig):
     """Settings of any soft actor-critic.
 
     Attributes:

@@ -100,7 +100,7 @@ def mean_over_samples(part: Part, batches: Sequence[Samples],
 
     kind: Any = type(batches[0])
     of_each = vmap(importance, in_dims=(None, 0, None))
-    if kind is not Batch:  # a memory looks where episodes begin, which vmap cannot
+    if not issubclass(kind, Batch):  # a memory looks where episodes begin, which vmap cannot
         of_each = partial(_one_by_one, importance)
     training = part.module.training
     part.module.eval()

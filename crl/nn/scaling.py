@@ -11,6 +11,7 @@ from crl.checkpoint import Tree
 
 _LEAST_STD = 1e-3  # of a coordinate that hardly moves; what never moved is only centred
 _LARGEST = 10.0
+_LEAST_SHARE = 1e-6
 
 
 def scale(obs: Tensor, shift: Tensor, factor: Tensor) -> Tensor:
@@ -73,3 +74,46 @@ class ObservationScaling:
             np.array(tree[name]) for name in ("count", "mean", "squares"))
         for head in np.flatnonzero(self._count):
             self._refresh(int(head))
+
+
+class Standardizer:
+    """Vectors brought to mean 0 and variance 1 and back, by moments of each head's own data.
+
+    Unlike :class:`ObservationScaling` it is fitted when asked, and to all data at once: what learns
+    from scaled numbers and gives them back must not have them change in between.
+
+    Args:
+        heads: The number of heads.
+        size: Width of a vector.
+        device: Where scaled vectors are.
+
+    Attributes:
+        shift, factor: [heads, size]; scaled is (x − shift) · factor.
+    """
+
+    def __init__(self, heads: int, size: int, device: str = "cpu") -> None:
+        self.shift = torch.zeros(heads, size, device=device)
+        self.factor = torch.ones(heads, size, device=device)
+
+    def fit(self, values: Tensor, head: int) -> None:
+        """Takes the moments of values [n, size]; what never moves is only centred."""
+        std, mean = torch.std_mean(values.double(), 0, correction=0)
+        moves = std > _LEAST_SHARE * (1e-3 + mean.abs())  # float32 tells no smaller change apart
+        self.shift[head] = mean.float()
+        self.factor[head] = torch.where(moves, 1 / std, 1).float()
+
+    def __call__(self, values: Tensor, head: int | Tensor) -> Tensor:
+        """[B, size] and one head or a head per row → [B, size]."""
+        return (values - self.shift[head]) * self.factor[head]
+
+    def of(self, head: int) -> tuple[Tensor, Tensor]:
+        """A head's shift and factor as they are now, [size] each, on the CPU."""
+        return self.shift[head].cpu().clone(), self.factor[head].cpu().clone()
+
+    def state_dict(self) -> Tree:
+        return {"shift": self.shift.cpu().numpy().copy(),
+                "factor": self.factor.cpu().numpy().copy()}
+
+    def load_state_dict(self, tree: Tree) -> None:
+        for mine, name in ((self.shift, "shift"), (self.factor, "factor")):
+            mine.copy_(torch.from_numpy(np.array(tree[name])))
