@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from crl.bench.env import bench_env
+from crl.bench.hypernetwork import bench_hypernetwork
 from crl.bench.memory import bench_memory
+from crl.bench.planner import bench_planner
 from crl.bench.rows import Row
 from crl.bench.sac import bench_sac
 from crl.bench.scan import bench_scan
 
 BENCHES: dict[str, Callable[[], Iterable[Row]]] = {
     "env": bench_env, "sac": bench_sac, "scan": bench_scan,
-    "memory": bench_memory}
+    "memory": bench_memory, "planner": bench_planner, "hypernetwork": bench_hypernetwork}
 """Benchmarks by name."""
