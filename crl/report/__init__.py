@@ -25,8 +25,9 @@ def report(runs: Sequence[str | Path | Run], out: str | Path) -> Path:
     Args:
         runs: Run folders; the same folder twice counts once.
         out: A folder, made if need be, for ``index.html``, ``metrics.csv``, ``curves.csv`` and the
-            pictures ``curves.png``, ``mean.png``, ``matrix.png`` (``curves-2.png`` … for further
-            protocols). Files of these names are replaced, each in one step, the page last.
+            pictures ``curves.png``, ``returns.png``, ``mean.png``, ``matrix.png``
+            (``curves-2.png`` … for further protocols). Files of these names are replaced, each in
+            one step, the page last.
 
     Returns:
         The path of ``index.html``.

@@ -17,8 +17,8 @@ IntArray = NDArray[np.int64]
 
 LEVEL = 0.9
 RESAMPLES = 500
-# Points (evaluation × task × group) in the page: about 50 bytes each with their bands.
-POINT_BUDGET = 80_000
+# Points (evaluation × task × group) in the page: about 100 bytes each with their bands.
+POINT_BUDGET = 40_000
 TRAIN_BINS = 150
 EPISODES_PER_BIN = 3
 
@@ -44,7 +44,8 @@ class View:
     Attributes:
         tasks: Success of each task: one line for the seeds together, or a line a run where they
             cannot be averaged (unfinished, or evaluated at other times).
-        means: The same for the mean over all tasks and the mean over the tasks seen so far.
+        earned: Return of each task, in the same way.
+        means: Success, in the same way, over all tasks and over those seen so far.
         returns: Training return, smoothed; one curve a line.
         measures: (measure, part) of the diagnostics → one curve a line.
         matrix: [evaluations, tasks], mean over the runs that have the evaluation.
@@ -54,6 +55,7 @@ class View:
 
     group: Group
     tasks: list[Line]
+    earned: list[Line]
     means: list[Line]
     returns: list[Line]
     measures: dict[tuple[str, str], list[Line]]
@@ -94,11 +96,13 @@ def _view(section: Section, group: Group, points: int) -> View:
     every = -(-len(train_task) // points)
     rows = _thinned(train_task, every)
     stack, steps, train_task = stack[:, rows], steps[:, rows], train_task[rows]
+    earned = _stack(group.returns)[0][:, rows]
     seen = np.arange(len(section.tasks)) <= train_task[:, None]
     means = np.stack([stack.mean(axis=2), np.where(seen, stack, 0).sum(axis=2) / seen.sum(axis=1)],
                      axis=2)
-    return View(group, _lines(group, stack, steps, aligned),
-                _lines(group, means, steps, aligned),
+    tasks, each_return, mean = (_lines(group, drawn, steps, aligned)
+                                for drawn in (stack, earned, means))
+    return View(group, tasks, each_return, mean,
                 _return_lines(section, group), _measure_lines(group), _mean_of_present(stack),
                 _mean_of_present(steps), train_task, every)
 

@@ -32,7 +32,8 @@ class Loaded:
     Attributes:
         settings: Flat configuration, ``"agent.learning_rate"`` → its value as text.
         facts: Flat versions, commit and hardware, the same way.
-        scores: None before the first evaluation.
+        scores: Success; None before the first evaluation.
+        returns: Returns of the same evaluations.
         train: Columns of train.csv.
         measures: (measure, part) → steps and values of diagnostics.csv; empty without one.
         env_steps, cpu_s, wall_s: How far the run is and what it has cost.
@@ -42,6 +43,7 @@ class Loaded:
     settings: dict[str, str]
     facts: dict[str, str]
     scores: Scores | None
+    returns: Scores | None
     train: dict[str, NDArray[Any]]
     measures: dict[tuple[str, str], tuple[NDArray[Any], NDArray[Any]]]
     env_steps: int
@@ -74,6 +76,10 @@ class Group:
     @cached_property
     def scores(self) -> list[Scores]:
         return [run.scores for run in self.runs if run.scores is not None]
+
+    @cached_property
+    def returns(self) -> list[Scores]:
+        return [run.returns for run in self.runs if run.returns is not None]
 
     @cached_property
     def summaries(self) -> dict[str, Summary]:
@@ -175,12 +181,13 @@ def split_common(
 
 def _read(run: Run) -> Loaded:
     evals, train = (_columns(run, name) for name in ("evals", "train"))
-    scores = None
+    scores = returns = None
     if len(evals["env_step"]):
         try:
-            scores = Scores.from_episodes(evals["env_step"], evals["train_task"],
-                                          evals["eval_task"], evals["success_once"],
-                                          tasks=len(run.tasks))
+            scores, returns = (Scores.from_episodes(evals["env_step"], evals["train_task"],
+                                                    evals["eval_task"], evals[column],
+                                                    tasks=len(run.tasks))
+                               for column in ("success_once", "return"))
         except ValueError as error:
             raise UserError(f"{run.folder / 'evals.csv'} is damaged: {error}") from None
 
@@ -189,8 +196,8 @@ def _read(run: Run) -> Loaded:
                    default=0.0)
 
     facts = {key: run.info[key] for key in ("versions", "commit", "hardware") if key in run.info}
-    return Loaded(run, _flatten(run.config), _flatten(facts), scores, train, _measures(run),
-                  int(last("env_step")), last("cpu_s"), last("wall_s"))
+    return Loaded(run, _flatten(run.config), _flatten(facts), scores, returns, train,
+                  _measures(run), int(last("env_step")), last("cpu_s"), last("wall_s"))
 
 
 def _columns(run: Run, name: str) -> dict[str, NDArray[Any]]:

@@ -160,6 +160,9 @@ def _section(number: int, section: Section, views: Sequence[View], figures: dict
         figure("mean", "Mean success", f"Over all tasks, and over those begun so far.{bands}",
                plots.mean_curves(section, views), f"Mean success over time: {where}."),
     ]
+    parts.append(figure(
+        "earned", "Return on every task", f"Mean return of evaluation episodes.{bands}{thinned}",
+        plots.earned_curves(section, views), f"Return curves: {where}."))
     if any(view.returns for view in views):
         parts.append(figure(
             "returns", "Training return", "Mean return of the training episodes that end in a span "
@@ -237,7 +240,7 @@ def _notices(section: Section) -> str:
                            "metrics are of what there is and not comparable with finished runs.")
     if all((np.nan_to_num(run.values) == 0).all() for g in section.groups for run in g.scores):
         notices.append("No evaluation episode succeeded: success says nothing here, look at the "
-                       "training return.")
+                       "return.")
     return "".join(f'<p class="notice" role="note">{text}</p>' for text in notices)
 
 

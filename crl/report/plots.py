@@ -30,6 +30,22 @@ TOP, BOTTOM, GAP = 26, 44, 26
 
 def success_curves(section: Section, views: Sequence[View]) -> Figure:
     """One panel a task on a shared axis of steps: success of every group over the whole stream."""
+    figure = _task_panels(section, views, [view.tasks for view in views])
+    _score_axes(figure["layout"], len(section.tasks))
+    return figure
+
+
+def earned_curves(section: Section, views: Sequence[View]) -> Figure:
+    """Likewise the return of evaluation episodes."""
+    figure = _task_panels(section, views, [view.earned for view in views], digits=".1f")
+    for i in range(len(section.tasks)):
+        figure["layout"][_axis("yaxis", i)] |= {"nticks": 4, "tickformat": "~s",
+                                                "fixedrange": True}
+    return figure
+
+
+def _task_panels(section: Section, views: Sequence[View], lines: Sequence[Sequence[Line]],
+                 digits: str = ".2f") -> Figure:
     panels = len(section.tasks)
     height = 150 if panels <= 4 else 112 if panels <= 12 else 92
     figure = _panels(section, [html.escape(task) for task in section.tasks], height)
@@ -39,11 +55,10 @@ def success_curves(section: Section, views: Sequence[View]) -> Figure:
             "type": "rect", "name": "trained", "layer": "below", "line": {"width": 0},
             "xref": "x", "x0": start, "x1": end, "yref": f"{_axis('y', i)} domain",
             "y0": 0, "y1": 1})
-    _score_axes(layout, panels)
-    for number, view in enumerate(views):
-        for line in view.tasks:
+    for number, (view, own) in enumerate(zip(views, lines, strict=True)):
+        for line in own:
             for i in range(panels):
-                figure["data"] += _traces(view, number, line, i, i)
+                figure["data"] += _traces(view, number, line, i, i, digits)
     return figure
 
 

@@ -30,27 +30,31 @@ DPI = 200
 
 
 def stills(section: Section, views: Sequence[View]) -> dict[str, bytes]:
-    """File name → PNG: ``curves.png``, ``mean.png`` and ``matrix.png``, of the first groups."""
+    """File name → PNG: ``curves.png``, ``returns.png``, ``mean.png`` and ``matrix.png``, of the
+    first groups."""
     import matplotlib
 
     shown = views[:MOST_GROUPS]
     left_out = len(views) - len(shown)
     note = f"the best {len(shown)} of {len(views)} groups" if left_out else ""
     with matplotlib.rc_context(STYLE):
-        return {"curves.png": _curves(section, shown, note),
+        return {"curves.png": _curves(section, shown, note, [view.tasks for view in shown]),
+                "returns.png": _curves(section, shown, note, [view.earned for view in shown],
+                                       share=False),
                 "mean.png": _means(section, shown, note),
                 "matrix.png": _matrices(section, shown, note)}
 
 
-def _curves(section: Section, views: Sequence[View], note: str) -> bytes:
+def _curves(section: Section, views: Sequence[View], note: str, lines: Sequence[Sequence[Line]],
+            share: bool = True) -> bytes:
     panels = len(section.tasks)
     height = 1.12 if panels <= 4 else 0.82 if panels <= 12 else 0.68
     figure, axes = _stack(panels, height, views, note, shade="task in training")
     for i, axis in enumerate(axes):
         axis.axvspan(section.starts[i], section.boundaries[i], color=SHADE, lw=0, zorder=0)
-        _panel(axis, section, section.tasks[i], i == panels - 1)
-        for view in views:
-            for line in view.tasks:
+        _panel(axis, section, section.tasks[i], i == panels - 1, share)
+        for view, own in zip(views, lines, strict=True):
+            for line in own:
                 _draw(axis, view, line, i)
     return _png(figure)
 
@@ -130,10 +134,13 @@ def _stack(panels: int, height: float, views: Sequence[View], note: str,
     return figure, axes
 
 
-def _panel(axis: Any, section: Section, title: str, last: bool) -> None:
+def _panel(axis: Any, section: Section, title: str, last: bool, share: bool = True) -> None:
     axis.set_title(title, loc="left", fontsize=10, fontweight="bold", pad=4)
-    axis.set_ylim(-0.05, 1.05)
-    axis.set_yticks([0, 0.5, 1], ["0", ".5", "1"])
+    if share:
+        axis.set_ylim(-0.05, 1.05)
+        axis.set_yticks([0, 0.5, 1], ["0", ".5", "1"])
+    else:
+        axis.locator_params(axis="y", nbins=3)
     axis.set_xlim(0, section.boundaries[-1] * 1.004)
     axis.grid(axis="y", color="#e7eaee", lw=0.7)
     axis.set_axisbelow(True)

@@ -141,20 +141,21 @@ def metrics_csv(sections: Iterable[Section]) -> str:
 def curves_csv(sections: Iterable[Section]) -> str:
     """A row per run, evaluation and task: every evaluation, also those too many to draw."""
     return _csv(["protocol", "group", "run", "seed", "env_step", "train_task", "eval_task",
-                 "success"],
+                 "success", "return"],
                 (row for section in sections for group in section.groups for run in group.runs
                  for row in _curve_rows(section, group, run)))
 
 
 def _curve_rows(section: Section, group: Group, run: Loaded) -> Iterable[list[Any]]:
-    if run.scores is None:
+    if run.scores is None or run.returns is None:
         return
     start = [section.protocol, group.name, str(run.run.folder), run.seed]
-    for values, step, train in zip(run.scores.values, run.scores.env_step.tolist(),
-                                   run.scores.train_task.tolist(), strict=True):
-        for task, value in zip(section.tasks, values.tolist(), strict=True):
-            if not math.isnan(value):
-                yield [*start, step, section.tasks[train], task, _number(value)]
+    for values, returns, step, train in zip(
+            run.scores.values, run.returns.values, run.scores.env_step.tolist(),
+            run.scores.train_task.tolist(), strict=True):
+        for task, *both in zip(section.tasks, values.tolist(), returns.tolist(), strict=True):
+            if not math.isnan(both[0]):
+                yield [*start, step, section.tasks[train], task, *map(_number, both)]
 
 
 def _number(value: float) -> str:

@@ -58,7 +58,8 @@ def test_report_has_page_pictures_and_tables(pair: tuple[Path, list[Path]]) -> N
     page, _ = pair
     assert page.name == "index.html"
     assert {path.name for path in page.parent.iterdir()} == {
-        "index.html", "curves.png", "mean.png", "matrix.png", "metrics.csv", "curves.csv"}
+        "index.html", "curves.png", "returns.png", "mean.png", "matrix.png", "metrics.csv",
+        "curves.csv"}
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in page.parent.glob("*.png"))
     text = page.read_text()
     assert not re.search(r'(src|href)="(https?:)?//', text.split('id="figures"')[0])
@@ -118,6 +119,8 @@ def test_curves_csv_holds_every_evaluation(pair: tuple[Path, list[Path]]) -> Non
     mine = [row for row in table if row["run"] == str(runs[0])]
     assert len(table) == 4 * len(mine) == 4 * scores.values.size
     np.testing.assert_allclose([float(row["success"]) for row in mine], scores.values.ravel())
+    np.testing.assert_allclose([float(row["return"]) for row in mine],
+                               Run(runs[0]).scores("return").values.ravel(), rtol=1e-5)
     assert mine[-1]["eval_task"] == mine[-1]["train_task"] == TASKS[-1]
 
 
@@ -135,6 +138,15 @@ def test_figures_are_valid_plotly_with_every_task(pair: tuple[Path, list[Path]])
     assert [(s["x0"], s["x1"]) for s in curves["layout"]["shapes"] if s["name"] == "trained"] == [
         (0, 30_000), (30_000, 60_000), (60_000, 90_000)]
     assert np.shape(made["matrix-0-0"]["data"][0]["z"]) == (3, 31)
+
+
+def test_returns_of_evaluations_are_drawn_for_every_task(pair: tuple[Path, list[Path]]) -> None:
+    page, runs = pair
+    lines = [t for t in figures(page)["earned-0"]["data"] if t["meta"]["role"] == "line"]
+    assert len(lines) == 2 * len(TASKS)
+    both = np.mean([Run(run).scores("return").values[:, 0] for run in runs[:2]], axis=0)
+    shown = [t["y"] for t in lines if t.get("yaxis", "y") == "y"]
+    assert min(np.abs(np.array(y) - both).max() for y in shown) < 1e-3
 
 
 def test_headline_names_the_method_that_kept_its_tasks(pair: tuple[Path, list[Path]]) -> None:

@@ -122,7 +122,7 @@ def errors(browser: Any) -> list[str]:
 def test_every_figure_is_drawn_without_errors_or_network(opened: Callable[..., Any]) -> None:
     browser = opened()
     # Two sections: curves, mean and returns each, and a matrix for each of five groups.
-    assert draw_all(browser) == 2 * 3 + 5
+    assert draw_all(browser) == 2 * 4 + 5
     assert errors(browser) == []
     assert browser.execute_script("return performance.getEntriesByType('resource')"
                                   ".map(e => e.name).filter(n => !/^(data|blob):/.test(n))") == []
@@ -261,7 +261,7 @@ def test_many_groups_start_with_few_and_can_all_be_shown(
         assert browser.execute_script(groups) == expected
         matrices = browser.find_elements("css selector", ".matrices figure")
         assert sum(figure.is_displayed() for figure in matrices) == expected
-    assert draw_all(browser) == 3 + 12
+    assert draw_all(browser) == 4 + 12
 
 
 def test_headings_descend_one_level_at_a_time(opened: Callable[..., Any]) -> None:
