@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,8 +21,9 @@ import hidden_goal
 import memory3
 import numpy as np
 import torch
-from grid import RESULTS, write_table
+from grid import RESULTS
 from memory import GRIDS, SEEDS, Grid, job
+from pages import Row, Rows, write_tables
 
 from crl import registry
 from crl.memory import make_memory
@@ -31,9 +31,6 @@ from crl.run import Run
 
 FOLDER = RESULTS / "memory"
 PAGE = Path(__file__).parents[1] / "docs" / "memories.md"
-
-Row = dict[str, float | str]
-Rows = list[Row]
 
 
 def rows(name: str, grid: Grid) -> Rows:
@@ -130,20 +127,6 @@ def _over_seeds(folders: list[Path], scores: Callable[[Path], dict[str, float]])
                                     for name in found[0]}} if found else {}
 
 
-def markdown(table: Rows) -> str:
-    """A table of a page; numbers to three digits."""
-    lines = ["| " + " | ".join(column.replace("_", " ") for column in table[0]) + " |",
-             "|---" * len(table[0]) + "|"]
-    lines += ["| " + " | ".join(_short(value) for value in row.values()) + " |" for row in table]
-    return "\n".join(lines)
-
-
-def _short(value: float | str) -> str:
-    if isinstance(value, (str, int)):
-        return str(value)
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
 def tables() -> dict[str, Rows]:
     """All that there is so far."""
     grids = {name: table for name, grid in GRIDS.items() if (table := rows(name, grid))}
@@ -154,14 +137,7 @@ def tables() -> dict[str, Rows]:
 
 def main() -> None:
     """Writes the tables and prints them."""
-    page = PAGE.read_text()
-    for name, table in tables().items():
-        write_table(FOLDER / f"{name}.csv", list(table[0]), table)
-        page = re.sub(rf"(<!-- {name} -->\n).*?(<!-- end -->)",
-                      lambda found, table=table: f"{found[1]}{markdown(table)}\n{found[2]}",
-                      page, flags=re.DOTALL)
-        print(f"{name}\n{markdown(table)}\n")
-    PAGE.write_text(page)
+    write_tables(tables(), FOLDER, PAGE)
 
 
 if __name__ == "__main__":

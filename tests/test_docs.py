@@ -1,4 +1,4 @@
-"""The code on the README and the CONTRIBUTING page runs as printed."""
+"""The code on the pages runs as printed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def blocks(page: str, language: str = "python") -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(), re.S | re.M)
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/planning.md"])
 def test_code_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for table in (registry.agents, registry.methods):
@@ -32,7 +32,7 @@ def test_code_blocks_run(page, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md",
-                                  "docs/memories.md", "experiments/README.md"])
+                                  "docs/memories.md", "docs/planning.md", "experiments/README.md"])
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text()):
         assert (ROOT / page).parent.joinpath(target).exists(), target

@@ -76,12 +76,12 @@ def test_the_page_of_experiments_says_what_the_ten_tasks_gave():
 
 def test_the_tables_of_memories_are_those_of_their_runs(monkeypatch):
     monkeypatch.syspath_prepend(EXPERIMENTS)
-    made = importlib.import_module("memory_table")
+    made, pages = (importlib.import_module(name) for name in ("memory_table", "pages"))
     page = (ROOT / "docs" / "memories.md").read_text()
     tables = made.tables()
     for name, table in tables.items():
         if f"<!-- {name} -->" in page:
-            assert made.markdown(table) in page, name
+            assert pages.markdown(table) in page, name
         with open(EXPERIMENTS / "results" / "memory" / f"{name}.csv", newline="") as file:
             assert [list(row) for row in csv.DictReader(file)] == [list(row) for row in table]
     # What they are for: memories beat none, and what is learned in a row is forgotten or kept.
