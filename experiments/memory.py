@@ -64,14 +64,14 @@ GRIDS = {
         # Who only knows a long corridor hardly ever sees its end: shorter ones first, and the
         # replay keeps them. What an action is worth shows at once (a credit of one step, as Ni et
         # al. 2023 have it), so that a short horizon loses nothing.
-        "t-maze-10,t-maze-20,t-maze-50,t-maze-100,t-maze-100", 30_000, "recurrent-sac",
+        "t-maze-10,t-maze-20,t-maze-50,t-maze-100", 40_000, "recurrent-sac",
         # Gates are drawn to hold for up to a corridor (chrono initialisation): drawn as usual an
         # LSTM never learned more than 50 cells.
         {**{name: (name, {}) for name in ("s5", "ffm", "mlp")},
          **{name: (name, {"agent.memory_options": '{"horizon": 100}'})
             for name in ("gru", "lstm")}},
         {**_SAC, "agent.multi_head": "false", "agent.reset": "[]", "agent.memory_size": 32,
-         "agent.learning_rate": 1e-3, "agent.sequence_length": 101, "agent.update_to_data": 0.2,
+         "agent.learning_rate": 1e-3, "agent.sequence_length": 101, "agent.update_to_data": 0.05,
          "agent.initial_temperature": 0.05, "agent.gamma": 0.9, "agent.reward_scale": 1.0,
          "agent.epsilon": 0.02, "train.eval_episodes": 20},
         lengths=(100, 300, 1000)),
