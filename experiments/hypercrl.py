@@ -18,10 +18,11 @@ Settings = dict[str, object]
 
 SEEDS = range(3)
 ROWS: dict[str, list[str]] = {  # arguments of `crl train`
-    "hypercrl": ["--agent", "hypercrl"],
+    "hypercrl": ["--agent", "hypercrl", "--set",
+                 'agent.trunk_options={"width": 128, "chunks": 20, "coefficient": 0.05}'],
     "finetuning": ["--agent", "mpc"],
     "coreset": ["--agent", "mpc", "--method", "perfect-memory",
-                "--set", "perfect-memory.capacity=500"],  # an eighth of a task of the pusher
+                "--set", "perfect-memory.capacity=300"],  # a tenth of a task of the pusher, for all
     "ewc": ["--agent", "mpc", "--method", "ewc", "--set", "ewc.coefficient=1e4"],
     "si": ["--agent", "mpc", "--method", "si", "--set", "si.coefficient=0.1"],
     "multi-task": ["--agent", "mpc", "--set", 'agent.reset=["optimizer"]'],
@@ -45,17 +46,21 @@ class Grid:
 
 
 GRIDS = {
-    "pusher": Grid(4_000, 5),
-    "slide": Grid(3_000, 10),
-    "cartpole": Grid(2_000, 3, {"agent.start_steps": 400, "agent.hidden": "[256,256]"}),
-    "door": Grid(8_000, 5, {"agent.planner_options": '{"horizon": 15}'}),
+    "pusher": Grid(3_000, 4, {"agent.start_steps": 500,
+                              "agent.planner_options": '{"horizon": 20}'}),
+    "slide": Grid(3_000, 8, {"agent.start_steps": 600,
+                             "agent.planner_options": '{"horizon": 15}'}),
+    # Half as long an episode as the stream's own is time to swing up and hold.
+    "cartpole": Grid(1_000, 2, {"stream.horizon": 100, "agent.start_steps": 200,
+                                "agent.train_every": 100, "agent.updates": 300,
+                                "agent.hidden": "[128,128]"}),
+    "door": Grid(6_000, 4, {"agent.start_steps": 600, "agent.planner_options": '{"horizon": 15}'}),
 }
 # Defaults among them, so that the tables stay what they are when they change.
 _SETTINGS: Settings = {
-    "agent.model": "deterministic", "agent.planner": "icem", "agent.start_steps": 1_000,
-    "agent.train_every": 200, "agent.updates": 1_000, "agent.learning_rate": 3e-4,
-    "agent.batch_size": 100, "agent.hidden": "[200,200]",
-    "agent.planner_options": '{"horizon": 25}'}
+    "agent.model": "deterministic", "agent.planner": "icem", "agent.train_every": 200,
+    "agent.updates": 500, "agent.learning_rate": 1e-3, "agent.batch_size": 100,
+    "agent.hidden": "[200,200]", "agent.planner_options": '{"horizon": 25}'}
 
 
 def jobs(name: str, grid: Grid) -> dict[str, list[str]]:

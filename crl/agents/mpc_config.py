@@ -30,14 +30,14 @@ class MPCConfig(AgentConfig):
 
     hidden: tuple[int, ...] = (200, 200)
     layer_norm: bool = False
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-3
     model: Literal["deterministic", "gaussian"] = "deterministic"
     ensemble: int = 1
     planner: str = "icem"
     planner_options: dict[str, bool | int | float | str] = field(default_factory=dict)
     start_steps: int = 1_000
     train_every: int = 200
-    updates: int = 1_000
+    updates: int = 500
     detect: float = 0.0
     batch_size: int = 100
 
@@ -53,6 +53,12 @@ class MPCConfig(AgentConfig):
 
 @dataclass(frozen=True)
 class HyperCRLConfig(MPCConfig):
-    """As :class:`MPCConfig`, of models whose weights a hypernetwork gives."""
+    """As :class:`MPCConfig`, of models whose weights a hypernetwork gives.
+
+    By default it gives them in twenty pieces, which takes a third of the time of all at once:
+    ``trunk_options`` that are given stand in the place of these.
+    """
 
     trunk: Literal["mlp", "hypernetwork"] = "hypernetwork"
+    trunk_options: dict[str, bool | int | float | str] = field(
+        default_factory=lambda: {"width": 128, "chunks": 20})
