@@ -74,7 +74,8 @@ agents = Registry(
     "agent",
     {"sac": "crl.agents.sac:SAC", "recurrent-sac": "crl.agents.recurrent_sac:RecurrentSAC",
      "recurrent-ppo": "crl.agents.recurrent_ppo:RecurrentPPO",
-     "mpc": "crl.agents.mpc:MPC", "hypercrl": "crl.agents.mpc:HyperCRL"},
+     "mpc": "crl.agents.mpc:MPC", "hypercrl": "crl.agents.mpc:HyperCRL",
+     "r2i": "crl.agents.r2i:R2I"},
 )
 methods = Registry(
     "method",

@@ -80,6 +80,19 @@ class Memory(nn.Module, ABC):
             outs.append(out)
         return torch.cat(outs, 1), state
 
+    def states(self, x: Tensor, state: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+        """:meth:`scan`, for whoever goes on from every step: with the state after each.
+
+        Returns:
+            The outputs [B, L, out] and the states [B, L, ``state_size``].
+        """
+        outs, states = [], []
+        for x_t, first_t in zip(x.unbind(1), first.unbind(1), strict=True):
+            out, state = self.step(x_t, state, first_t)
+            outs.append(out)
+            states.append(state)
+        return torch.stack(outs, 1), torch.stack(states, 1)
+
     def segment(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """:meth:`scan` of at most 64 steps within an episode."""
         outs = []

@@ -62,9 +62,13 @@ class FFM(Memory):
         return self._outputs(state, past, gate), state
 
     def scan(self, x: Tensor, state: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+        out, states = self.states(x, state, first)
+        return out, states[:, -1]
+
+    def states(self, x: Tensor, state: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
         inputs, past, gate = self._inputs(x)
         states = modes.scan(self._factors(), (inputs, torch.zeros_like(inputs)), state, first)
-        return self._outputs(states, past, gate), states[:, -1]
+        return self._outputs(states, past, gate), states
 
     def _factors(self) -> modes.Pair:
         """exp(α + iω), [m·c] each."""

@@ -50,6 +50,10 @@ class GRU(Memory):
         out, state = self.cell(x, state.unsqueeze(0))
         return out, state.squeeze(0)
 
+    def states(self, x: Tensor, state: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+        out, _ = self.scan(x, state, first)
+        return out, out
+
 
 class LSTM(Memory):
     """Long short-term memory (Hochreiter & Schmidhuber 1997), PyTorch's. State: hidden, cell."""

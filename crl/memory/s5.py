@@ -34,12 +34,15 @@ class S5(Memory):
                 ``"mimetic"``: half of the modes begin as sums over time, Ā ≈ 1, which makes
                 recall easier to learn (after Trockman et al. 2024, who have layers whose B and C
                 depend on the input).
+            normalized: Inputs enter a mode by √(1 − |Ā|²) rather than by about Δ (Orvieto et al.
+                2023), so that what is shown once leaves a trace as large as what is always there.
         """
 
         layers: int = 2
         modes: int = 64
         blocks: int = 4
         init: Literal["hippo", "mimetic"] = "hippo"
+        normalized: bool = False
 
         def __post_init__(self) -> None:
             for name in ("layers", "modes", "blocks"):
@@ -63,13 +66,21 @@ class S5(Memory):
         return x, torch.cat(states, -1)
 
     def scan(self, x: Tensor, state: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
-        x, last = self.enter(x), []
+        out, states = self._run(x, state, first)
+        return out, torch.cat([of_layer[:, -1] for of_layer in states], -1)
+
+    def states(self, x: Tensor, state: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+        out, states = self._run(x, state, first)
+        return out, torch.cat(states, -1)
+
+    def _run(self, x: Tensor, state: Tensor, first: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The outputs [B, L, out] and the states of each layer, [B, L, 2P]."""
+        x, states = self.enter(x), []
         for layer, before in self._each(state):
             a, scale = layer.discretised()
-            states = modes.scan(a, layer.inputs(x, scale), before, first)
-            x = layer.outputs(states, x)
-            last.append(states[:, -1])
-        return x, torch.cat(last, -1)
+            states.append(modes.scan(a, layer.inputs(x, scale), before, first))
+            x = layer.outputs(states[-1], x)
+        return x, states
 
     def _each(self, state: Tensor) -> list[tuple[S5Layer, Tensor]]:
         layers = cast(list[S5Layer], list(self.layers))
@@ -79,9 +90,9 @@ class S5(Memory):
 class S5Layer(nn.Module):
     """xₜ = Ā xₜ₋₁ + B̄ uₜ; yₜ = Re(C xₜ) + D ⊙ uₜ; then GELU, a gated linear unit, skip, LayerNorm.
 
-    Ā and B̄ are the bilinear discretisation of Λ and B with a step Δ of each mode. The real part of
-    Λ is −1/(w² + ½), which no gradient can make positive and whose gradient stays in proportion to
-    it (StableSSM, Wang & Li 2024); R2I's release leaves it free.
+    Ā and B̄ = Δ/(1 − ΔΛ/2) B are the bilinear discretisation with a step Δ of each mode. The real
+    part of Λ is −1/(w² + ½), which no gradient can make positive and whose gradient stays in
+    proportion to it (StableSSM, Wang & Li 2024); R2I's release leaves it free.
     """
 
     def __init__(self, width: int, config: S5.Config, generator: torch.Generator) -> None:
@@ -106,10 +117,11 @@ class S5Layer(nn.Module):
         self.d = nn.Parameter(torch.randn(width, generator=generator))
         self.gate = Dense(width, 2 * width, generator)
         self.norm = nn.LayerNorm(width)
+        self._normalized = config.normalized
         self._kept: tuple[list[tuple[Tensor, int]], Discretised] | None = None
 
     def discretised(self) -> Discretised:
-        """Ā and Δ/(1 − ΔΛ/2); kept where the parameters are frozen and still the same."""
+        """Ā and what B u is scaled by; kept where the parameters are frozen and still the same."""
         made_of = (self.slowness, self.frequency, self.log_step)
         if any(p.requires_grad or p.is_inference() for p in made_of):
             return self._discretise()
@@ -127,6 +139,9 @@ class S5Layer(nn.Module):
         ahead, turn = 1 - half_re, half_im.square()
         below = ahead.square() + turn
         a = (1 - half_re.square() - turn) / below, 2 * half_im / below
+        if self._normalized:
+            # 1 − |Ā|² = −4 Re(ΔΛ/2) / |1 − ΔΛ/2|², which no rounding makes negative.
+            return a, ((-4 * half_re / below).sqrt(), torch.zeros_like(step))
         return a, (step * ahead / below, step * half_im / below)
 
     def inputs(self, u: Tensor, scale: modes.Pair) -> modes.Pair:

@@ -88,6 +88,12 @@ class Heads(nn.Module):
         self.size_out = size_out
         self.items = nn.ModuleList(Dense(size_in, size_out, generator) for _ in range(heads))
 
+    @torch.no_grad()
+    def begin_at_zero(self) -> None:
+        """Makes all outputs zero, until something is learned."""
+        for parameter in self.parameters():
+            parameter.zero_()
+
     def forward(self, x: Tensor, head: int | Tensor) -> Tensor:
         """The output of one head, or of each row's own head ([B] int64): [B, out]."""
         if not isinstance(head, Tensor):

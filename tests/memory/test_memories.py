@@ -227,3 +227,15 @@ def test_a_step_can_be_exported(name):
         assert np.allclose(theirs[0], out, atol=1e-5)
         assert np.allclose(theirs[1], following, atol=1e-5)
         state = following
+
+
+def test_states_are_those_after_each_step(name):
+    memory = make(name)
+    x, first = sequence(30)
+    before = some_state(memory)
+    outs, states = memory.states(x, before, first)
+    assert torch.allclose(outs, memory.scan(x, before, first)[0], atol=1e-12)
+    assert states.shape == (BATCH, 30, memory.state_size)
+    for t in (0, 11, 29):
+        assert torch.allclose(states[:, t], stepped(memory, x[:, :t + 1], before,
+                                                    first[:, :t + 1])[1], atol=1e-12)

@@ -10,7 +10,7 @@ import torch
 from torch.func import functional_call
 
 from crl.memory import make_memory, modes
-from crl.memory.s5 import hippo_modes
+from crl.memory.s5 import S5, S5Layer, hippo_modes
 
 
 def make(**options):
@@ -113,3 +113,17 @@ def test_a_frozen_layer_follows_its_parameters():
     layer, swapped = memory.layers[0], {n: p + 0.1 for n, p in memory.layers[0].named_parameters()}
     layer.forward = lambda: layer.discretised()[0][0]
     assert not torch.allclose(functional_call(layer, swapped, ()), layer())
+
+
+def test_normalized_inputs_leave_states_the_variance_of_what_comes_in():
+    """White noise in, and the state's variance is that of B u; by steps it is about Δ/2 of it."""
+    variances = {}
+    for normalized in (True, False):
+        layer = S5Layer(4, S5.Config(modes=16, blocks=2, normalized=normalized),
+                        torch.Generator().manual_seed(0))
+        a, scale = layer.discretised()
+        decay, entering = (torch.complex(*pair).abs().square().double() for pair in (a, scale))
+        variances[normalized] = entering / (1 - decay)  # of Σ Āᵏ s w, w white
+    torch.testing.assert_close(variances[True], torch.ones(16, dtype=torch.float64), rtol=1e-3,
+                               atol=0)
+    assert variances[False].max() < 0.11

@@ -1,0 +1,53 @@
+"""Categorical latents: groups of one-of-n choices (Hafner et al. 2021, DreamerV2)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+UNIFORM = 0.01  # share of the uniform distribution, which keeps every choice possible
+
+
+def log_probs(logits: Tensor, classes: int) -> Tensor:
+    """Logits [..., groups · classes] → log-probabilities [..., groups, classes]."""
+    return mixed(logits.view(*logits.shape[:-1], -1, classes))
+
+
+def mixed(logits: Tensor) -> Tensor:
+    """Logits [..., n] → log-probabilities with a hundredth of the uniform distribution mixed in."""
+    return ((1 - UNIFORM) * logits.softmax(-1) + UNIFORM / logits.shape[-1]).log()
+
+
+def sample(chances: Tensor, generator: torch.Generator | None) -> Tensor:
+    """One choice a group, as ones and zeros: [..., groups, classes] → [..., groups · classes].
+
+    Its gradient is that of the probabilities (straight through).
+
+    Args:
+        chances: Log-probabilities.
+        generator: Source of the draws, on the CPU; None: the likeliest choices.
+    """
+    scores = chances.detach()
+    if generator is not None:
+        uniform = torch.rand(scores.shape, generator=generator).to(scores.device)
+        scores = scores - (-uniform.clamp_min(1e-30).log()).log()  # Gumbel's trick
+    choice = F.one_hot(scores.argmax(-1), scores.shape[-1]).to(scores.dtype)
+    if chances.requires_grad:
+        probs = chances.exp()
+        choice = choice + probs - probs.detach()
+    return choice.flatten(-2)
+
+
+def kl(p: Tensor, q: Tensor) -> Tensor:
+    """KL(p‖q), summed over groups: log-probabilities [..., groups, classes] → [...]."""
+    return (p.exp() * (p - q)).sum((-2, -1))
+
+
+def balanced_kl(posterior: Tensor, prior: Tensor, free: float = 1.0) -> tuple[Tensor, Tensor]:
+    """KL(sg(posterior)‖prior) and KL(posterior‖sg(prior)) [...], without gradient below ``free``.
+
+    The first teaches the prior what comes, the second the posterior to be told.
+    """
+    return (kl(posterior.detach(), prior).clamp(min=free),
+            kl(posterior, prior.detach()).clamp(min=free))

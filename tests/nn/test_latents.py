@@ -1,0 +1,62 @@
+"""Categorical latents against torch's own distributions."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.distributions import Categorical, kl_divergence
+
+from crl.nn import latents
+
+
+def some(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_chances_have_a_hundredth_of_the_uniform_distribution():
+    chances = latents.log_probs(some(5, 12) * 20, classes=4)
+    assert chances.shape == (5, 3, 4)
+    torch.testing.assert_close(chances.exp().sum(-1), torch.ones(5, 3))
+    assert chances.exp().min() >= 0.01 / 4 - 1e-6
+
+
+def test_divergence_is_torchs_summed_over_groups():
+    p, q = (latents.log_probs(some(6, 12, seed=s), 4) for s in (1, 2))
+    expected = kl_divergence(Categorical(logits=p), Categorical(logits=q)).sum(-1)
+    torch.testing.assert_close(latents.kl(p, q), expected)
+
+
+def test_below_a_nat_there_is_no_gradient_and_above_each_half_has_its_own():
+    for spread, moved in ((0.1, False), (3.0, True)):
+        x, y = (spread * some(4, 12, seed=s) for s in (1, 2))
+        x.requires_grad_()
+        y.requires_grad_()
+        to_prior, to_posterior = latents.balanced_kl(latents.log_probs(x, 4),
+                                                     latents.log_probs(y, 4))
+        assert (to_prior >= 1).all()
+        torch.testing.assert_close(to_prior, to_posterior)
+        for loss, taught, other in ((to_prior, y, x), (to_posterior, x, y)):
+            gradients = torch.autograd.grad(loss.sum(), (taught, other), allow_unused=True)
+            assert bool(gradients[0].abs().sum() > 0) == moved
+            assert gradients[1] is None
+
+
+def test_draws_have_the_chances_and_the_gradient_of_the_probabilities():
+    logits = some(3, 8).requires_grad_()
+    chances = latents.log_probs(logits, 4)
+    many = torch.stack([latents.sample(chances.detach(), torch.Generator().manual_seed(s))
+                        for s in range(4000)]).view(-1, 3, 2, 4)
+    assert set(many.unique().tolist()) == {0.0, 1.0}
+    torch.testing.assert_close(many.mean(0), chances.detach().exp(), atol=0.03, rtol=0)
+    weight = some(3, 8, seed=3)
+    drawn = latents.sample(chances, torch.Generator().manual_seed(0))
+    (through,) = torch.autograd.grad((drawn * weight).sum(), logits, retain_graph=True)
+    (expected,) = torch.autograd.grad((chances.exp().flatten(-2) * weight).sum(), logits)
+    torch.testing.assert_close(through, expected)
+
+
+def test_without_a_generator_it_is_the_likeliest():
+    chances = latents.log_probs(some(5, 12), 4)
+    z = latents.sample(chances, None).view(5, 3, 4)
+    assert torch.equal(z.argmax(-1), chances.argmax(-1))
+    assert z.sum() == pytest.approx(15)
