@@ -37,7 +37,8 @@ def rows(name: str, grid: Grid) -> Rows:
     """A row a memory."""
     table: Rows = []
     for row in grid.rows:
-        if means := _over_seeds([FOLDER / name / job(row, seed) for seed in SEEDS], _scores):
+        folders = [FOLDER / name / job(row, seed) for seed in SEEDS]
+        if means := _over_seeds(folders, lambda f: {**_scores(f), "good_cpu_s": _good(f, grid)}):
             table.append({"memory": row, **means})
     return table
 
@@ -64,10 +65,18 @@ def cores(grids: dict[str, Rows]) -> Rows:
 
 
 def seconds(grids: dict[str, Rows]) -> Rows:
-    """A row a memory, and controls: CPU-seconds of a run of each grid."""
+    """A row a memory, and controls: CPU-seconds of a run of each grid, and until it is good."""
     names = list(dict.fromkeys(str(row["memory"]) for rows in grids.values() for row in rows))
-    return [{"memory": name, **{grid: next((r["cpu_s"] for r in rows if r["memory"] == name), "")
-                                for grid, rows in grids.items()}} for name in names]
+    table: Rows = []
+    for name in names:
+        row: Row = {"memory": name}
+        for grid, rows in grids.items():
+            found = next((r for r in rows if r["memory"] == name), {})
+            good = found.get("good_cpu_s", "")
+            row |= {grid: found.get("cpu_s", ""),
+                    f"{grid}_until_{GRIDS[grid].good:g}": "–" if good == np.inf else good}
+        table.append(row)
+    return table
 
 
 def chained() -> Rows:
@@ -118,6 +127,17 @@ def _scores(folder: Path) -> dict[str, float]:
                 scores[f"success_at_{length}"] = float(row["success"])
                 scores[f"control_at_{length}"] = float(row["control"])
     return scores
+
+
+def _good(folder: Path, grid: Grid) -> float:
+    """CPU-seconds until the mean return of an evaluation of the last task is good; inf: never."""
+    evals = Run(folder).evals()
+    last = evals["eval_task"] == evals["eval_task"].max()
+    for step in np.unique(evals["env_step"]):
+        rows = last & (evals["env_step"] == step)
+        if evals["return"][rows].mean() >= grid.good:
+            return float(evals["cpu_s"][rows][0])
+    return np.inf
 
 
 def _over_seeds(folders: list[Path], scores: Callable[[Path], dict[str, float]]) -> Row:
