@@ -29,21 +29,22 @@ class Angles:
     """
 
     def __init__(self, size: int, angles: Sequence[int]) -> None:
-        self._angles = list(angles)
-        self._others = [i for i in range(size) if i not in self._angles]
-        self.size = size + len(self._angles)
+        self._angles = torch.tensor(sorted(angles), dtype=torch.int64)
+        self._others = torch.tensor([i for i in range(size) if i not in angles])
+        self.size = size + len(angles)
 
     def __call__(self, obs: Tensor) -> Tensor:
         """[..., obs] → [..., size]."""
-        if not self._angles:
+        if not len(self._angles):
             return obs
-        angles = obs[..., self._angles]
-        return torch.cat((obs[..., self._others], angles.cos(), angles.sin()), -1)
+        angles = obs.index_select(-1, self._angles.to(obs.device))
+        others = obs.index_select(-1, self._others.to(obs.device))
+        return torch.cat((others, angles.cos(), angles.sin()), -1)
 
     def change(self, obs: Tensor, next_obs: Tensor) -> Tensor:
         """next_obs − obs [..., obs], of angles the way round that is shorter."""
         change = next_obs - obs
-        if self._angles:
+        if len(self._angles):
             turn = change[..., self._angles]
             change[..., self._angles] = torch.atan2(turn.sin(), turn.cos())
         return change
@@ -147,7 +148,7 @@ class PerceptronModel:
         self._seen, self._action = first[:angles.size].contiguous(), first[angles.size:]
         self._bias = bias
         self._between = list(zip(between[::2], between[1::2], strict=True))
-        self._last = (last[:, :size] / scale).contiguous()
+        self._last = (last[:, :size] / scale).t().contiguous()  # [obs, units]: MKL is faster so
         self._at_end = at_end[:size] / scale + middle
 
     def imagine(self, obs: Tensor, actions: Tensor) -> Tensor:
@@ -159,7 +160,7 @@ class PerceptronModel:
             x = torch.addmm(term, self._angles(obs), self._seen).relu_()
             for kernel, bias in self._between:
                 x = affine(x, kernel, bias, relu=True)
-            obs = torch.addmm(self._at_end, x, self._last).add_(obs)
+            obs = F.linear(x, self._last, self._at_end).add_(obs)
             seen.append(obs)
         return torch.stack(seen, 1)
 
