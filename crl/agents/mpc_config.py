@@ -55,7 +55,7 @@ class MPCConfig(AgentConfig):
 class HyperCRLConfig(MPCConfig):
     """As :class:`MPCConfig`, of models whose weights a hypernetwork gives.
 
-    By default it gives them in twenty pieces, which takes a third of the time of all at once:
+    By default it gives them in twenty pieces, which takes half of the time of all at once:
     ``trunk_options`` that are given stand in the place of these.
     """
 

@@ -28,7 +28,7 @@ def bench_hypernetwork() -> Iterator[Row]:
     The regulariser is everything that old tasks add to a gradient step: the look ahead, what the
     hypernetwork gives for them all, and the gradient. The peer goes through a task at a time, each
     with the step added to the weights anew, as hypnettorch does, on which HyperCRL's code builds;
-    the step itself it gets as fast as ours.
+    the step itself it gets as fast as ours. In pieces is the agent's default.
     """
     with threads(1):
         agent = _agent(old=10)
@@ -37,16 +37,22 @@ def bench_hypernetwork() -> Iterator[Row]:
         yield row("hypernetwork", "regulariser, 10 old tasks", "s", ours,
                   ("a task at a time", theirs))
         for regularized, name in ((3, "3 drawn of them"), (0, "all of them")):
-            few, many = (partial(_agent(old, regularized).learn, 1) for old in (10, 20))
+            few, many = (partial(_agent(old, regularized=regularized).learn, 1)
+                         for old in (10, 20))
             ours, theirs = take_turns(many, few, turns=20, calls=5)
             yield row("hypernetwork", f"update, 20 old tasks for 10, {name}", "s/update", ours,
                       ("10 old tasks", theirs))
+        pieces = HyperCRL.Config().trunk_options
+        ours, theirs = take_turns(*(partial(_agent(10, **options).learn, 1)
+                                    for options in (pieces, {})), turns=20, calls=5)
+        yield row("hypernetwork", "update, 10 old tasks, in pieces", "s/update", ours,
+                  ("in one", theirs))
 
 
-def _agent(old: int, regularized: int = 0) -> HyperCRL:
+def _agent(old: int, **options: bool | int | float | str) -> HyperCRL:
     """In the task after so many, with a gradient and moments as within training."""
     stream = make_stream(",".join([_TASK] * (old + 1)))
-    agent = make_agent("hypercrl", stream, trunk_options={"regularized": regularized})
+    agent = make_agent("hypercrl", stream, trunk_options=options)
     assert isinstance(agent, HyperCRL)
     agent.attach([])
     rng = np.random.default_rng(0)
