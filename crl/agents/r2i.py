@@ -44,6 +44,9 @@ class R2I(PartsAgent[Chunks]):
         settings: The configuration; see :class:`R2IConfig`.
         seed: Seed of initial weights and of all draws.
         device: Where networks and batches live.
+
+    Attributes:
+        model: The world model.
     """
 
     name = "r2i"
@@ -55,8 +58,8 @@ class R2I(PartsAgent[Chunks]):
         behaviour = settings.behaviour_rate / settings.learning_rate
         self._add_part("model", self._new_model, partial(self._policy_outputs, "model"),
                        not self._actions.discrete, acts=True)
-        self._model = cast(WorldModel, self.parts["model"].module)
-        features = self._model.features_size(settings.sees)
+        self.model = cast(WorldModel, self.parts["model"].module)
+        features = self.model.features_size(settings.sees)
         self._add_part("actor", self._network(features, self._actions.policy_size),
                        partial(self._policy_outputs, "actor"), not self._actions.discrete,
                        lambda actor: (actor,), self._features_of_rows, acts=True, pace=behaviour)
@@ -66,9 +69,9 @@ class R2I(PartsAgent[Chunks]):
         self._scale_of_returns = ReturnScale(self._heads)
         self.replay = ChunkReplay(
             settings.replay_size, len(self._observation_bounds[0]), self._actions.size,
-            self._model.state_size, length=settings.sequence_length, keep=settings.keep,
+            self.model.state_size, length=settings.sequence_length, keep=settings.keep,
             seed=self._method_seed, device=self.device)
-        self._remembered = torch.zeros(1, self._model.state_size, device=self.device)
+        self._remembered = torch.zeros(1, self.model.state_size, device=self.device)
         self._updates_due = 0.0
         self._prepare()
 
@@ -110,7 +113,7 @@ class R2I(PartsAgent[Chunks]):
         model, actor = (self._deployed(name, task) for name in ("model", "actor"))
         actions = self._actions
         spec = PolicySpec(task.name, *self._observation_bounds, actions.low, actions.high,
-                          actions.discrete, ((self._model.state_size,), (actions.size,)))
+                          actions.discrete, ((self.model.state_size,), (actions.size,)))
         return R2IPolicy(spec, cast(WorldModel, model), actor, self._head_of(task), actions,
                          self.config.sees)
 
@@ -129,7 +132,7 @@ class R2I(PartsAgent[Chunks]):
 
     @torch.inference_mode()
     def _act(self, obs: FloatArray, first: BoolArray, head: int | None) -> FloatArray:
-        belief = self._model.step(
+        belief = self.model.step(
             trees.to_tensor(obs).to(self.device),
             trees.to_tensor(self._last_action[None]).to(self.device), self._remembered,
             torch.tensor(first).to(self.device), self._generator)
@@ -169,9 +172,9 @@ class R2I(PartsAgent[Chunks]):
         counting by the chance that it comes to it.
         """
         config, actor, critic = self.config, self.parts["actor"].module, self.parts["critic"].module
-        model_losses, belief = self._model.losses(batch, self._generator)
+        model_losses, belief = self.model.losses(batch, self._generator)
         start, head = self._starts(batch, belief)
-        dream = imagine(self._model, start, head, self._imagined_action, sees=config.sees,
+        dream = imagine(self.model, start, head, self._imagined_action, sees=config.sees,
                         horizon=config.horizon, generator=self._generator)
         features = dream.features[:-1].flatten(0, 1)
         heads = head.repeat(config.horizon) if isinstance(head, Tensor) else head
@@ -226,7 +229,7 @@ class R2I(PartsAgent[Chunks]):
 
     def _features(self, batch: Chunks, parameters: Parameters | None = None) -> Tensor:
         """Of the likeliest beliefs at every row, [B, L, features]."""
-        belief: Belief = functional_call(_Believes(self._model), {
+        belief: Belief = functional_call(_Believes(self.model), {
             f"model.{name}": p for name, p in (parameters or {}).items()}, (batch,))
         return belief.features(self.config.sees)
 

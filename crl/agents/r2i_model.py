@@ -83,13 +83,19 @@ class WorldModel(nn.Module):
         heads: The number of tasks: rewards and ends are a task's own.
         recurrent_posterior: DreamerV3's, for which steps come one after another.
         generator: Source of the initial weights.
+
+    Attributes:
+        obs_size, action_size: As above.
+        latents: Width of z.
+        state_size: Of what is remembered: latents, and the core's state.
     """
 
     def __init__(self, obs_size: int, action_size: int, core: Memory, *, groups: int, classes: int,
                  deter: int, units: Sequence[int], heads: int, recurrent_posterior: bool,
                  generator: torch.Generator) -> None:
         super().__init__()
-        self.latents, self.action_size, self._classes = groups * classes, action_size, classes
+        self.obs_size, self.action_size = obs_size, action_size
+        self.latents, self._classes = groups * classes, classes
         self.state_size = self.latents + core.state_size
         self.recurrent_posterior = recurrent_posterior
         self.encoder = Trunk(obs_size, units, generator)

@@ -17,8 +17,10 @@ from crl.bench.planner import bench_planner
 from crl.bench.rows import Row
 from crl.bench.sac import bench_sac
 from crl.bench.scan import bench_scan
+from crl.bench.worldmodel import bench_worldmodel
 
 BENCHES: dict[str, Callable[[], Iterable[Row]]] = {
     "env": bench_env, "sac": bench_sac, "scan": bench_scan,
-    "memory": bench_memory, "planner": bench_planner, "hypernetwork": bench_hypernetwork}
+    "memory": bench_memory, "planner": bench_planner, "hypernetwork": bench_hypernetwork,
+    "worldmodel": bench_worldmodel}
 """Benchmarks by name."""

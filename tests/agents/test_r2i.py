@@ -54,7 +54,7 @@ def everything(agent):
 def test_observing_a_chunk_is_observing_its_rows(memory, posterior):
     """Across episodes that begin inside it, from the state that acting left."""
     agent, _ = played(memory=memory, posterior=posterior, start_steps=1000)
-    batch, model = everything(agent), agent._model
+    batch, model = everything(agent), agent.model
     assert batch.first[:, 1:].any()
     with torch.no_grad():
         belief, chances, _ = model.observe(batch, None)
@@ -71,8 +71,8 @@ def test_what_acting_left_is_where_the_next_chunk_goes_on():
     agent, _ = played(start_steps=1000)
     batch = everything(agent)
     with torch.no_grad():
-        belief, _, _ = agent._model.observe(batch, None)
-    z = agent._model.latents
+        belief, _, _ = agent.model.observe(batch, None)
+    z = agent.model.latents
     # Latents are drawn when acting; what the core makes of what it was given is not.
     state = batch.state[:, :z]
     assert set(state[1:].unique().tolist()) <= {0.0, 1.0}
@@ -92,7 +92,7 @@ def test_nothing_crosses_the_start_of_an_episode(posterior):
                      state=torch.full_like(one.state, torch.nan))
     broken.obs[:, :begins], broken.action[:, :begins + 1] = torch.nan, torch.nan
     with torch.no_grad():
-        clean, found = (agent._model.observe(b, None)[0] for b in (one, broken))
+        clean, found = (agent.model.observe(b, None)[0] for b in (one, broken))
     for a, b in zip(clean, found, strict=True):
         torch.testing.assert_close(a[:, begins:], b[:, begins:])
     assert not found.h[:, begins - 1].isfinite().all()
@@ -101,7 +101,7 @@ def test_nothing_crosses_the_start_of_an_episode(posterior):
 def test_imagining_is_stepping_without_seeing():
     """The core is given what it would be given; what it says does not depend on what is seen."""
     agent, _ = played(start_steps=1000)
-    model, batch = agent._model, everything(agent)
+    model, batch = agent.model, everything(agent)
     with torch.no_grad():
         belief, _, _ = model.observe(batch, None)
         within = batch.first[:, 5].logical_not()
@@ -115,7 +115,7 @@ def test_imagining_is_stepping_without_seeing():
 
 def test_losses_are_their_equations():
     agent, _ = played()
-    batch, model = everything(agent), agent._model
+    batch, model = everything(agent), agent.model
     seed = agent._generator.get_state()
     losses, _ = model.losses(batch, agent._generator)
     agent._generator.set_state(seed)
@@ -191,20 +191,20 @@ def test_a_dream_is_of_the_policy_and_its_rewards():
     agent, _ = played()
     batch = agent.replay.sample(4, np.random.default_rng(0))
     with torch.no_grad():
-        belief, _, _ = agent._model.observe(batch, None)
+        belief, _, _ = agent.model.observe(batch, None)
     start, head = agent._starts(batch, belief)
     assert head == 0
     assert len(start.z) == 10
-    dream = imagine(agent._model, start, head, lambda features, h: torch.ones(10, 2),
+    dream = imagine(agent.model, start, head, lambda features, h: torch.ones(10, 2),
                     sees="output", horizon=3, generator=agent._generator)
     assert torch.equal(dream.action, torch.ones(3, 10, 2))
     torch.testing.assert_close(dream.features[0], start.features("output"))
     with torch.no_grad():
         for t in range(3):
             told = dream.features[t + 1]
-            torch.testing.assert_close(dream.reward[t], TWO_HOT.mean(agent._model.reward(told, 0)))
+            torch.testing.assert_close(dream.reward[t], TWO_HOT.mean(agent.model.reward(told, 0)))
             torch.testing.assert_close(dream.goes_on[t],
-                                       agent._model.goes_on(told, 0)[:, 0].sigmoid())
+                                       agent.model.goes_on(told, 0)[:, 0].sigmoid())
 
 
 @pytest.mark.parametrize("sees", ["output", "hidden", "full"])

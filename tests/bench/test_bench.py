@@ -6,11 +6,13 @@ import math
 
 import pytest
 import torch
+from torch.func import functional_call
 
 from crl import bench
-from crl.bench import env, memory, sac, scan
+from crl.bench import env, hypernetwork, memory, planner, sac, scan, worldmodel
 from crl.bench.rows import take_turns
 from crl.envs.continual_world import CW10
+from crl.memory.hypernetwork import Hypernetwork
 from crl.nn.scan import linear_scan
 from crl.registry import memories
 
@@ -104,4 +106,58 @@ def test_memory(monkeypatch):
     rows = list(bench.BENCHES["memory"]())
     assert [row["case"] for row in rows] == [
         f"{name} {what}" for name in memories.names() for what in ("step", "training pass")]
+    assert all(row["ours"] > 0 for row in rows)
+
+
+def one_turn(monkeypatch, module) -> None:
+    monkeypatch.setattr(module, "take_turns",
+                        lambda *sides, turns, calls: take_turns(*sides, turns=1, calls=1))
+
+
+def test_planner(monkeypatch):
+    one_turn(monkeypatch, planner)
+    monkeypatch.setattr(planner, "_PUBLISHED", {"cartpole-0.6": (
+        (8, 8), {"horizon": 5, "population": 50, "elites": 5})})
+    monkeypatch.setattr(planner, "_EARNED", {"car-1.0": 1})
+    rows = list(bench.BENCHES["planner"]())
+    assert [(row["case"], row["unit"], *row["peers"]) for row in rows] == [
+        ("cartpole-0.6: a plan", "s", "CEM"), ("cartpole-0.6: a plan", "evaluations", "CEM"),
+        ("cartpole-0.6: a plan of MPPI", "s", "pytorch_mppi"),
+        ("car-1.0: the simulator as model", "return", "CEM")]
+    assert rows[0]["ours/floor"] == rows[0]["ours"] / rows[0]["floor"]
+    assert rows[1]["peers"]["CEM"] == 6 * 50 * 5
+
+
+def test_hypernetwork(monkeypatch):
+    one_turn(monkeypatch, hypernetwork)
+    monkeypatch.setattr(hypernetwork, "_STORED", 10)
+    rows = list(bench.BENCHES["hypernetwork"]())
+    assert [next(iter(row["peers"])) for row in rows] == [
+        "a task at a time", "10 old tasks", "10 old tasks", "in one"]
+    assert all(row["ours"] > 0 for row in rows)
+
+
+def test_the_regulariser_a_task_at_a_time_is_that_of_all(monkeypatch):
+    """Of targets that are 0.01 off what is given now."""
+    found = {}
+    monkeypatch.setattr(hypernetwork, "_STORED", 10)
+    agent = hypernetwork._agent(3)
+    run = hypernetwork._task_by_task(agent, 3)
+    monkeypatch.setattr(torch.autograd, "grad", lambda loss, of: found.update(loss=loss.item()))
+    run()
+    part = agent.parts["model"]
+    (h,) = (m for m in part.module.modules() if isinstance(m, Hypernetwork))
+    ahead = {name: torch.empty_like(p) for name, p in h.shared_parameters().items()}
+    with torch.no_grad():
+        for name, parameter in h.shared_parameters().items():
+            part.optimizer.ahead(parameter, ahead[name])
+        off = functional_call(h, ahead, (h.heads([0, 1, 2]),)) - h(h.heads([0, 1, 2])) - 0.01
+    assert found["loss"] == pytest.approx(0.05 / 3 * off.square().sum().item(), rel=1e-3)
+
+
+def test_worldmodel(monkeypatch):
+    monkeypatch.setattr(worldmodel, "_SHAPES", ((2, 8), (1, 16)))
+    one_turn(monkeypatch, worldmodel)
+    rows = list(bench.BENCHES["worldmodel"]())
+    assert [row["case"] for row in rows] == ["update, 2x8", "update, 1x16", "acting"]
     assert all(row["ours"] > 0 for row in rows)
