@@ -87,3 +87,25 @@ def test_no_gradient_makes_a_trace_grow():
         memory.log_decay.copy_(torch.tensor([-30.0, -3.0, 0.0, 30.0]))
     real, imag = memory._factors()
     assert (real.square() + imag.square() <= 1 + 1e-6).all()
+
+
+def test_untrained_traces_tell_the_fourth_last_of_four_suits_six_times_in_ten():
+    """By least squares: what policies with it reach in repeat-previous before its pace has learned.
+    """
+    g = torch.Generator().manual_seed(0)
+    suits = torch.randint(4, (400, 51), generator=g)
+    cards = torch.nn.functional.one_hot(suits, 4).float()
+    memory = make_memory("ffm", 64, 64, g)
+    first = torch.zeros(400, 51, dtype=torch.bool)
+    with torch.no_grad():
+        x = (cards @ torch.randn(4, 64, generator=g)).relu()
+        seen = memory.scan(x, memory.initial_state(400), first)[0][:, 10:].flatten(0, 1)
+    right = {}
+    for back in (0, 3):
+        then = suits[:, 10 - back:51 - back].flatten()
+        one_hot = torch.nn.functional.one_hot(then, 4).float()
+        half = len(then) // 2
+        read = torch.linalg.lstsq(seen[:half], one_hot[:half], driver="gelsd").solution
+        right[back] = ((seen[half:] @ read).argmax(-1) == then[half:]).float().mean().item()
+    assert right[0] > 0.99
+    assert 0.5 < right[3] < 0.7
