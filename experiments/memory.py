@@ -49,8 +49,6 @@ class Grid:
 Rows = dict[str, tuple[str, Settings]]
 _MEMORIES: Rows = {name: (name, {}) for name in ("s5", "gru", "ffm", "lstm", "rmc", "hcam",
                                                  "gtrxl", "trmrl")}
-# As many parameters as a GRU has; by default S5 has two layers.
-_MEMORIES["s5, one layer"] = ("s5", {"agent.memory_options": '{"layers": 1}'})
 _NONE: Rows = {"mlp": ("mlp", {}), "mlp, 4 frames": ("mlp", {"stream.frame_stack": 4})}
 # Defaults among them, so that the tables stay what they are when they change.
 _SAC: Settings = {
