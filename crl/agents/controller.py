@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from crl.agent import BoolArray, FloatArray, Policy, PolicySpec, State
+from crl.agent import BoolArray, FloatArray, PolicySpec, State
 from crl.agents.actions import Actions
 from crl.agents.dynamics import Model
+from crl.agents.frozen_policy import FrozenPolicy
 from crl.nn.state import to_tensor
 from crl.planners import Planner
 from crl.task_spec import Reward
@@ -57,7 +58,7 @@ class Controller:
         return reward.sum(-1)
 
 
-class MPCPolicy(Policy):
+class MPCPolicy(FrozenPolicy):
     """A frozen model that is planned with at every step.
 
     What the planner remembers is its recurrent state. It draws, so that actions depend on
@@ -65,14 +66,8 @@ class MPCPolicy(Policy):
     """
 
     def __init__(self, spec: PolicySpec, controller: Controller, actions: Actions) -> None:
-        self.spec = spec
+        super().__init__(spec, actions)
         self.controller = controller
-        self._actions = actions
-        self._generator = torch.Generator()
-        self.seed(0)
-
-    def seed(self, seed: int) -> None:
-        self._generator.manual_seed(seed)
 
     def step(self, obs: FloatArray, state: State, first: BoolArray,
              deterministic: bool = True) -> tuple[FloatArray, State]:

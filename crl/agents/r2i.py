@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from crl.agent import BoolArray, FloatArray, Policy, PolicySpec, State, Step
+from crl.agent import BoolArray, FloatArray, PolicySpec, State, Step
 from crl.agents.actions import Actions
+from crl.agents.frozen_policy import FrozenPolicy
 from crl.agents.parts_agent import AnyNetwork, PartsAgent
 from crl.agents.r2i_behaviour import ReturnScale, bounded, imagine, lambda_returns
 from crl.agents.r2i_config import SIZES, R2IConfig
@@ -266,19 +267,14 @@ class _Believes(nn.Module):
         return self.model.observe(batch, None)[0]
 
 
-class R2IPolicy(Policy):
+class R2IPolicy(FrozenPolicy):
     """A frozen world model and actor. Its state: what is remembered, and the previous action."""
 
     def __init__(self, spec: PolicySpec, model: WorldModel, actor: nn.Module, head: int,
                  actions: Actions, sees: Sees) -> None:
-        self.spec = spec
+        super().__init__(spec, actions)
         self.model, self.actor = model.requires_grad_(False), actor.requires_grad_(False)
-        self.head, self._actions, self._sees = head, actions, sees
-        self._generator = torch.Generator()
-        self.seed(0)
-
-    def seed(self, seed: int) -> None:
-        self._generator.manual_seed(seed)
+        self.head, self._sees = head, sees
 
     def step(self, obs: FloatArray, state: State, first: BoolArray,
              deterministic: bool = True) -> tuple[FloatArray, State]:
@@ -288,9 +284,7 @@ class R2IPolicy(Policy):
             belief = self.model.step(trees.to_tensor(obs), previous, remembered,
                                      torch.tensor(first), generator)
             out = bounded(self._actions, self.actor(belief.features(self._sees), self.head))
-            chosen = (self._actions.mode(out) if generator is None
-                      else self._actions.sample(out, generator))
-            action = cast(FloatArray, chosen.numpy())
+            action = self._chosen(out, deterministic)
         return self._actions.to_env(action), (belief.remembered.numpy(), action)
 
 

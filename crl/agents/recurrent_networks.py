@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crl.agent import BoolArray, FloatArray, Policy, PolicySpec, State
+from crl.agent import BoolArray, FloatArray, PolicySpec, State
 from crl.agents.actions import Actions
+from crl.agents.frozen_policy import FrozenPolicy
 from crl.memory import Memory
 from crl.nn import state as trees
 from crl.nn.layers import Dense
@@ -67,7 +66,7 @@ class Encoder(nn.Module):
         return F.relu(self.embed(torch.cat((obs, action[..., :self._actions]), -1)))
 
 
-class RecurrentPolicy(Policy):
+class RecurrentPolicy(FrozenPolicy):
     """A frozen encoder and actor with one of its heads, and how its observations are scaled.
 
     Its state: the memory's, and the previous action.
@@ -75,17 +74,11 @@ class RecurrentPolicy(Policy):
 
     def __init__(self, spec: PolicySpec, encoder: Encoder, actor: nn.Module, head: int,
                  actions: Actions, scaling: tuple[Tensor, Tensor] | None) -> None:
-        self.spec = spec
+        super().__init__(spec, actions)
         self._scaling = scaling
         self.encoder = encoder.requires_grad_(False)
         self.actor = actor.requires_grad_(False)
         self.head = head
-        self._actions = actions
-        self._generator = torch.Generator()
-        self.seed(0)
-
-    def seed(self, seed: int) -> None:
-        self._generator.manual_seed(seed)
 
     def step(self, obs: FloatArray, state: State, first: BoolArray,
              deterministic: bool = True) -> tuple[FloatArray, State]:
@@ -96,8 +89,5 @@ class RecurrentPolicy(Policy):
             if self._scaling is not None:
                 seen = scale(seen, *self._scaling)
             features, memory = self.encoder.step(seen, previous, memory, begins)
-            out = self.actor(features, self.head)
-            action = cast(FloatArray, (
-                self._actions.mode(out) if deterministic
-                else self._actions.sample(out, self._generator)).numpy())
+            action = self._chosen(self.actor(features, self.head), deterministic)
         return self._actions.to_env(action), (memory.numpy(), action)

@@ -8,8 +8,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from crl.agent import BoolArray, FloatArray, Policy, PolicySpec, State
+from crl.agent import BoolArray, FloatArray, PolicySpec, State
 from crl.agents.actions import Actions
+from crl.agents.frozen_policy import FrozenPolicy
 from crl.nn import state as trees
 from crl.nn.network import Network, Pass, TapePass
 from crl.nn.scaling import scale
@@ -33,21 +34,15 @@ class Critics(nn.Module):
         return tuple(twin.run(x, head) for twin in cast(Iterable[Network], self.twins))
 
 
-class SACPolicy(Policy):
+class SACPolicy(FrozenPolicy):
     """A frozen actor with one of its heads, and how its observations are scaled."""
 
     def __init__(self, spec: PolicySpec, actor: nn.Module, head: int, actions: Actions,
                  scaling: tuple[Tensor, Tensor] | None) -> None:
-        self.spec = spec
-        self._actions = actions
+        super().__init__(spec, actions)
         self._scaling = scaling
         self.actor = actor.requires_grad_(False)
         self.head = head
-        self._generator = torch.Generator()
-        self.seed(0)
-
-    def seed(self, seed: int) -> None:
-        self._generator.manual_seed(seed)
 
     def step(self, obs: FloatArray, state: State, first: BoolArray,
              deterministic: bool = True) -> tuple[FloatArray, State]:
@@ -55,7 +50,5 @@ class SACPolicy(Policy):
             seen = trees.to_tensor(obs)
             if self._scaling is not None:
                 seen = scale(seen, *self._scaling)
-            out = self.actor(seen, self.head)
-            action = (self._actions.mode(out) if deterministic
-                      else self._actions.sample(out, self._generator))
-        return self._actions.to_env(action.numpy()), state
+            action = self._chosen(self.actor(seen, self.head), deterministic)
+        return self._actions.to_env(action), state
