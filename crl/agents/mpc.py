@@ -36,7 +36,7 @@ from crl.task_spec import task_spec
 
 
 class MPC(PartsAgent[Batch]):
-    """Plans every action with a model of what comes next, which it trains between episodes' steps.
+    """Plans every action with a model of what comes next, which it trains as it goes.
 
     The model tells the change of the observation from observation and action, all of them scaled by
     moments of the task's own data; what the change is worth the task says itself
@@ -236,7 +236,7 @@ class MPC(PartsAgent[Batch]):
 
 
 class HyperCRL(MPC):
-    """:class:`MPC` with a model whose weights a hypernetwork gives, task by task.
+    """Plans with a model whose weights a hypernetwork gives, task by task; else as :class:`MPC`.
 
     Huang et al. 2021, "Continual Model-Based Reinforcement Learning with Hypernetworks".
     """

@@ -33,8 +33,8 @@ class Size:
 
 SIZES = {
     "nano": Size(8, 8, 128, 64, 32, 2, (128, 128)),
-    "1M": Size(32, 4, 512, 128, 64, 3, (64, 64, 64)),
-    "12M": Size(32, 16, 1024, 512, 128, 4, (256, 256, 256)),
+    "1M": Size(32, 4, 512, 192, 64, 3, (64, 64, 64)),
+    "12M": Size(32, 16, 2048, 512, 256, 4, (256, 256, 256)),
 }
 
 
@@ -43,8 +43,8 @@ class R2IConfig(ValueConfig):
     """Settings of :class:`~crl.agents.r2i.R2I`.
 
     Attributes:
-        size: ``"nano"``, for two cores and minutes, ``"1M"`` or ``"12M"``, after the parameters of
-            DreamerV3's sizes.
+        size: ``"nano"``, for two cores and minutes, ``"1M"`` or ``"12M"``, which have so many
+            parameters and DreamerV3's widths (Hafner et al. 2023).
         hidden: Widths of the hidden layers of every perceptron; none: those of the size.
         memory: The sequence model (``crl list memories``).
         memory_options: Its options; none: those of the size.
