@@ -120,6 +120,7 @@ memories = Registry(
         "lstm": "crl.memory.gated:LSTM",
         "ffm": "crl.memory.ffm:FFM",
         "s5": "crl.memory.s5:S5",
+        "bilinear": "crl.memory.bilinear:Bilinear",
         "rmc": "crl.memory.rmc:RMC",
         "hcam": "crl.memory.hcam:HCAM",
         "gtrxl": "crl.memory.gtrxl:GTrXL",

@@ -15,7 +15,7 @@ def advance(a: Pair, b: Pair, state: Tensor) -> Tensor:
     """One step, in real arithmetic.
 
     Args:
-        a: [P] each.
+        a: [P] each, or [B, P].
         b: [B, P] each.
         state: [B, 2P], real parts, then imaginary.
 
@@ -27,6 +27,8 @@ def advance(a: Pair, b: Pair, state: Tensor) -> Tensor:
 
 
 def scan(a: Pair, b: Pair, state: Tensor, first: Tensor) -> Tensor:
-    """All steps: ``b`` [B, L, P] each, ``state`` [B, 2P], ``first`` [B, L] → states [B, L, 2P]."""
+    """All steps: ``a`` [P] or [B, L, P] each, ``b`` [B, L, P] each, ``state`` [B, 2P], ``first``
+    [B, L] → states [B, L, 2P].
+    """
     x = linear_scan(torch.complex(*a), torch.complex(*b), torch.complex(*state.chunk(2, -1)), first)
     return torch.cat((x.real, x.imag), -1)

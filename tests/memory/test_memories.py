@@ -122,7 +122,7 @@ def test_what_is_longer_ago_than_the_context_is_out_of_sight(name):
             assert change.max() > 1e-9
 
 
-@pytest.mark.parametrize("name", ["gru", "lstm", "ffm", "s5", "rmc"])
+@pytest.mark.parametrize("name", ["gru", "lstm", "ffm", "s5", "bilinear", "rmc"])
 def test_what_goes_through_a_state_is_not_context(name):
     memory = make(name)
     x, first = sequence(30, resets=0)
