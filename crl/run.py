@@ -76,8 +76,10 @@ class Run:
     @property
     def label(self) -> str:
         """Agent and methods in a few words, such as ``"sac + packnet"``."""
-        methods = [m["name"] for m in self.config["methods"]]
-        return " + ".join([self.config["agent"]["name"], *(methods or ["fine-tuning"])])
+        agent, methods = self.config["agent"], [m["name"] for m in self.config["methods"]]
+        # A hypernetwork holds on to its tasks by itself.
+        none = [] if agent.get("trunk") == "hypernetwork" else ["fine-tuning"]
+        return " + ".join([agent["name"], *(methods or none)])
 
     @property
     def status(self) -> str:

@@ -298,6 +298,21 @@ def test_what_a_run_says_of_itself(watched: tuple[Run, Any, Any]) -> None:
     assert set(run.metrics()) >= {"performance", "forgetting"}
 
 
+@pytest.mark.parametrize(("agent", "methods", "label"), [
+    ({"name": "sac", "trunk": "mlp"}, [], "sac + fine-tuning"),
+    ({"name": "sac", "trunk": "mlp"}, ["ewc", "clonex"], "sac + ewc + clonex"),
+    ({"name": "hypercrl", "trunk": "hypernetwork"}, [], "hypercrl"),
+    ({"name": "mine"}, [], "mine + fine-tuning"),
+])
+def test_a_run_is_called_by_what_keeps_its_tasks(
+    agent: dict[str, str], methods: list[str], label: str
+) -> None:
+    config = {"agent": agent, "methods": [{"name": name} for name in methods]}
+    made = Run.__new__(Run)
+    made.__dict__["info"] = {"config": config}
+    assert made.label == label
+
+
 def test_the_folder_holds_what_the_design_says(watched: tuple[Run, Any, Any]) -> None:
     folder = watched[0].folder
     assert sorted(p.name for p in folder.iterdir()) == [
