@@ -72,7 +72,7 @@ GRIDS = {
         # Memories begin such that a clue that is shown once is not small beside what is shown
         # always, and lasts: gates drawn to hold for up to a corridor (chrono initialisation),
         # modes whose inputs are normalised.
-        {**{name: (name, {}) for name in ("ffm", "mlp")},
+        {**{name: (name, {}) for name in ("ffm", "bilinear", "mlp")},
          **{name: (name, {"agent.memory_options": '{"horizon": 100}'})
             for name in ("gru", "lstm")},
          "s5": ("s5", {"agent.memory_options": '{"normalized": true}'})},
