@@ -3,11 +3,11 @@
     python experiments/hypercrl_table.py
 
 A row a method, means over its seeds. Returns count from 0: what the untrained agent earns of a
-task. `average`: what is earned of all tasks at the end, 1 being what a model of the task's own had
-learned of it (row `single`). `kept`: of old tasks at the end, 1 being what was earned of them when
-they had just been learned; `kept_of_the_worst` of the task that lost most. `forward_transfer`: what
-was earned of a task when it had just been learned, less 1, in units of `single`. `bytes_kept`: of
-networks and methods at the end.
+task. `average`: what is earned of all tasks at the end, in units of what models of the tasks' own
+had learned of them (row `single`). `kept`: of old tasks at the end, 1 being what was earned of them
+when they had just been learned; `kept_of_the_worst` of the task that lost most.
+`forward_transfer`: what was earned of tasks when they had just been learned, in units of `single`,
+less 1. `bytes_kept`: of networks and methods at the end.
 """
 
 from __future__ import annotations
@@ -38,11 +38,13 @@ def rows(grid: str) -> Rows:
     table: Rows = []
     for row, runs in found.items():
         just, final = _just_and_final(runs)
+        if row == "single":  # a model of a task's own is kept aside
+            final = just
         kept = final[:-1] / just[:-1]
         table.append({
-            "method": row, "seeds": len(runs), "average": float(np.mean(final / alone)),
+            "method": row, "seeds": len(runs), "average": float(np.mean(final) / np.mean(alone)),
             "kept": float(kept.mean()), "kept_of_the_worst": float(kept.min()),
-            "forward_transfer": float(np.mean(just / alone)) - 1,
+            "forward_transfer": float(np.mean(just) / np.mean(alone)) - 1,
             "cpu_s": float(np.mean([run.evals()["cpu_s"][-1] for run in runs])),
             "bytes_kept": float(np.mean([_kept(run) for run in runs]))})
     return table
@@ -66,9 +68,14 @@ def _kept(run: Run) -> int:
     return sum(kept.values())
 
 
+def tables() -> dict[str, Rows]:
+    """All that there is so far."""
+    return {grid: table for grid in GRIDS if (table := rows(grid))}
+
+
 def main() -> None:
     """Writes the tables and prints them."""
-    write_tables({grid: table for grid in GRIDS if (table := rows(grid))}, FOLDER, PAGE)
+    write_tables(tables(), FOLDER, PAGE)
 
 
 if __name__ == "__main__":

@@ -74,16 +74,33 @@ def test_the_page_of_experiments_says_what_the_ten_tasks_gave():
                     float(value), abs=0.51 if "." not in text else 0.006)
 
 
-def test_the_tables_of_memories_are_those_of_their_runs(monkeypatch):
+def tables_on(page, module, monkeypatch):
+    """The tables that an experiment's results give; they are on its page and beside its results."""
     monkeypatch.syspath_prepend(EXPERIMENTS)
-    made, pages = (importlib.import_module(name) for name in ("memory_table", "pages"))
-    page = (ROOT / "docs" / "memories.md").read_text()
-    tables = made.tables()
+    made, pages = (importlib.import_module(name) for name in (module, "pages"))
+    text, tables = (ROOT / "docs" / page).read_text(), made.tables()
     for name, table in tables.items():
-        if f"<!-- {name} -->" in page:
-            assert pages.markdown(table) in page, name
-        with open(EXPERIMENTS / "results" / "memory" / f"{name}.csv", newline="") as file:
+        if f"<!-- {name} -->" in text:
+            assert pages.markdown(table) in text, name
+        with open(made.FOLDER / f"{name}.csv", newline="") as file:
             assert [list(row) for row in csv.DictReader(file)] == [list(row) for row in table]
+    return tables
+
+
+def test_the_tables_of_planners_are_those_of_their_runs(monkeypatch):
+    tables = tables_on("planning.md", "hypercrl_table", monkeypatch)
+    for table in tables.values():
+        rows = {row["method"]: row for row in table}
+        assert rows["hypercrl"]["kept"] > 0.9
+        assert rows["finetuning"]["kept"] < 0.5
+        assert rows["finetuning"]["average"] < min(
+            rows[name]["average"] for name in ("coreset", "ewc", "si"))
+        assert rows["hypercrl"]["average"] > max(
+            rows[name]["average"] for name in ("coreset", "ewc", "si"))
+
+
+def test_the_tables_of_memories_are_those_of_their_runs(monkeypatch):
+    tables = tables_on("memories.md", "memory_table", monkeypatch)
     # What they are for: memories beat none, and what is learned in a row is forgotten or kept.
     earned = {row["memory"]: row["return"] for row in tables["repeat-previous"]}
     assert min(earned[memory] for memory in ("gru", "lstm", "s5", "gtrxl")) > 0.9
