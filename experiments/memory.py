@@ -16,6 +16,7 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from grid import RESULTS, run_grid, set_arguments, write_table
 
 from crl.memory_evaluation import evaluate_memory
@@ -141,6 +142,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("grid", choices=GRIDS)
     name = parser.parse_args().grid
+    torch.set_num_threads(1)  # of the tests; runs see to theirs
     run_grid(f"memory/{name}", jobs(GRIDS[name]))
     test_memories(name, GRIDS[name])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,4 +40,6 @@ def markdown(table: Rows) -> str:
 def _short(value: float | str) -> str:
     if isinstance(value, (str, int)):
         return str(value)
+    if math.isinf(value):
+        return "–"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
