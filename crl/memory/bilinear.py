@@ -69,8 +69,9 @@ class Bilinear(Memory):
         m, out = self._traces, self.output_size
         keep, turn, real, imag, past, gate = self.pre(x).split((m, m, m, m, out, out), -1)
         size, angle = keep.sigmoid(), math.pi * turn.tanh()
-        # 1 − ρ² = (1 + ρ)(1 − ρ), and 1 − σ(x) = σ(−x): nothing is lost where ρ is almost 1.
-        enters = ((1 + size) * (-keep).sigmoid()).sqrt()
+        # 1 − ρ² = (1 + ρ)(1 − ρ), and 1 − σ(x) = σ(−x): nothing is lost where ρ is almost 1, and
+        # where it is 1 in single precision the root still has a gradient.
+        enters = (1 + size).sqrt() * (0.5 * F.logsigmoid(-keep)).exp()
         return ((size * angle.cos(), size * angle.sin()), (enters * real, enters * imag), past,
                 gate.sigmoid())
 

@@ -41,6 +41,17 @@ def test_traces_begin_to_last_between_two_steps_and_the_longest():
     assert lasts.max().item() == pytest.approx(500, rel=1e-2)
 
 
+@pytest.mark.parametrize("bias", [-200.0, 200.0])
+def test_gradients_are_finite_where_a_trace_keeps_all_or_nothing(bias):
+    memory = make()
+    with torch.no_grad():
+        memory.pre.bias[:4] = bias
+    x = torch.randn(2, 9, 3, generator=torch.Generator().manual_seed(0))
+    out, _ = memory.scan(x, memory.initial_state(2), torch.zeros(2, 9, dtype=torch.bool))
+    gradients = torch.autograd.grad(out.square().sum(), list(memory.parameters()))
+    assert all(g.isfinite().all() for g in gradients)
+
+
 def parity(name: str, **options) -> float:
     """Accuracy at the last of 16 bits, after lengths of 2 to 16 have been learned in turn."""
     g = torch.Generator().manual_seed(0)
