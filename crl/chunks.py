@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from crl import seeding
 from crl.checkpoint import Tree
-from crl.nn.state import to_tensor
-from crl.replay import Samples
+from crl.replay import Samples, column_to_tensor, one_or_each
 
 Keep = Literal["fifo", "reservoir", "half"]
 
@@ -76,7 +74,7 @@ class ChunkReplay:
 
     def __len__(self) -> int:
         """Chunks held."""
-        return len(self._held)
+        return min(self.seen, self._newest) + min(self.seen, self._slots - self._newest)
 
     def clear(self) -> None:
         """Forgets everything."""
@@ -145,16 +143,12 @@ class ChunkReplay:
     def take(self, index: np.ndarray) -> Chunks:
         """The chunks at ``index``, below ``len(self)`` [B]."""
         slot = self._held[index]
-        tensors = {name: self._to_tensor(column[slot]) for name, column in self._columns.items()}
-        head = self._head[slot]
-        same = bool((head == head[0]).all())
-        made: Chunks = self.kind(**tensors, state=self._to_tensor(self._state[slot]), head=(
-            int(head[0]) if same else torch.tensor(head, device=self.device)))
+        columns = {**{name: column[slot] for name, column in self._columns.items()},
+                   "state": self._state[slot]}
+        tensors = {name: column_to_tensor(column, self.device)
+                   for name, column in columns.items()}
+        made: Chunks = self.kind(**tensors, head=one_or_each(self._head[slot], self.device))
         return made
-
-    def _to_tensor(self, column: np.ndarray) -> Tensor:
-        made = torch.from_numpy(column) if column.dtype == np.bool_ else to_tensor(column)
-        return made.to(self.device)
 
     def state_dict(self) -> Tree:
         """What is held, and the chunk that is not full yet."""

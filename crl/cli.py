@@ -114,8 +114,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--json", action="store_true", help="one JSON object a line")
 
     sub = command("list", _list, "List streams, agents, methods, memories, planners or tasks.")
-    sub.add_argument("kind", choices=("streams", "agents", "methods", "memories",
-                                         "planners", "tasks"))
+    sub.add_argument("kind", choices=("streams", "agents", "methods", "memories", "planners",
+                                      "tasks"))
     return parser
 
 

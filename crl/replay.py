@@ -93,6 +93,18 @@ class Transitions(Batch):
     seen = ("obs", "action")
 
 
+def one_or_each(head: np.ndarray[Any, Any], device: str) -> int | Tensor:
+    """Heads of samples [B]: one int if all are of the same, else a tensor."""
+    same = bool((head == head[0]).all())
+    return int(head[0]) if same else torch.tensor(head, device=device)
+
+
+def column_to_tensor(column: np.ndarray[Any, Any], device: str) -> Tensor:
+    """Flags as bool, numbers as a float32 copy."""
+    made = torch.from_numpy(column) if column.dtype == np.bool_ else to_tensor(column)
+    return made.to(device)
+
+
 class AnyReplay(Protocol):
     """What methods and measures use of a replay, whatever its samples are."""
 
@@ -195,14 +207,13 @@ class Replay:
         """The transitions at ``start``, indices below ``len(self)`` [B], in storage order."""
         reward, end, discount = self._returns(start)
         head = self._columns["head"][start]
-        same = bool((head == head[0]).all())
         return self.kind(
             self._gather("obs", start),
             self._gather("action", start),
             to_tensor(reward).to(self.device),
             self._gather("next_obs", end),
             to_tensor(discount).to(self.device),
-            int(head[0]) if same else torch.tensor(head, device=self.device),
+            one_or_each(head, self.device),
         )
 
     def _returns(self, start: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

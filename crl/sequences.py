@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from crl.checkpoint import Tree
-from crl.nn.state import to_tensor
-from crl.replay import Samples
+from crl.replay import Samples, column_to_tensor, one_or_each
 
 
 @dataclass(frozen=True)
@@ -182,13 +181,10 @@ class SequenceReplay:
         head = found["head"][:, 0]
         usable = recorded[:, 1:] & ~found["first"][:, 1:] & (found["head"][:, 1:] == head[:, None])
         usable[:, :self.burn_in] &= found["first"][:, :1]
-        same = bool((head == head[0]).all())
         columns = {**found, "state": self._piece_state[slot], "usable": usable}
-        tensors = {name: (torch.from_numpy(column) if column.dtype == np.bool_ else
-                          to_tensor(column)).to(self.device)
+        tensors = {name: column_to_tensor(column, self.device)
                    for name, column in columns.items() if name != "head"}
-        made: Sequences = self.kind(**tensors, head=(
-            int(head[0]) if same else torch.tensor(head, device=self.device)))
+        made: Sequences = self.kind(**tensors, head=one_or_each(head, self.device))
         return made
 
     def state_dict(self) -> Tree:

@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor
-from torch.nn import functional as F
 
 from crl.agent import FloatArray
 from crl.methods.parts import Gaussian
-from crl.nn.distributions import TanhGaussian, mean_and_log_std
+from crl.nn.distributions import TanhGaussian, mean_and_log_std, one_of
 from crl.stream import space_bounds
 
 Values = Callable[[Tensor], Tensor]
@@ -165,11 +164,10 @@ class DiscreteActions(Actions):
         return action
 
     def sample(self, out: Tensor, generator: torch.Generator) -> Tensor:
-        uniform = torch.rand(out.shape, generator=generator).to(out.device)
-        return self.mode(out - (-uniform.clamp_min(1e-30).log()).log())  # Gumbel's trick
+        return one_of(out, generator)
 
     def mode(self, out: Tensor) -> Tensor:
-        return F.one_hot(out.argmax(-1), self.size).to(out.dtype)
+        return one_of(out, None)
 
     def to_env(self, action: FloatArray) -> FloatArray:
         return action

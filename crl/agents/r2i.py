@@ -230,8 +230,7 @@ class R2I(PartsAgent[Chunks]):
 
     def _features(self, batch: Chunks, parameters: Parameters | None = None) -> Tensor:
         """Of the likeliest beliefs at every row, [B, L, features]."""
-        belief: Belief = functional_call(_Believes(self.model), {
-            f"model.{name}": p for name, p in (parameters or {}).items()}, (batch,))
+        belief: Belief = functional_call(self.model, parameters or {}, (batch,))
         return belief.features(self.config.sees)
 
     @torch.no_grad()
@@ -254,17 +253,6 @@ class R2I(PartsAgent[Chunks]):
         logits: Tensor = functional_call(self.parts["critic"].module, parameters or {},
                                          (features.flatten(0, 1), head_of_rows(batch)))
         return logits.view(*features.shape[:2], -1)
-
-
-class _Believes(nn.Module):
-    """A world model's likeliest beliefs as a forward pass."""
-
-    def __init__(self, model: WorldModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, batch: Chunks) -> Belief:
-        return self.model.observe(batch, None)[0]
 
 
 class R2IPolicy(FrozenPolicy):

@@ -124,6 +124,10 @@ class WorldModel(nn.Module):
 
     # ---- steps ----
 
+    def forward(self, batch: Chunks) -> Belief:
+        """The likeliest beliefs at every row, [B, L, …]."""
+        return self.observe(batch, None)[0]
+
     def observe(self, batch: Chunks, generator: torch.Generator | None
                 ) -> tuple[Belief, Tensor, Tensor]:
         """Beliefs at every row, and the posterior's and prior's log-probabilities there.
@@ -145,7 +149,7 @@ class WorldModel(nn.Module):
             previous = torch.cat((before.unsqueeze(1), z[:, :-1]), 1)
             out, states = self.core.states(self._entered(previous, batch.action, batch.first),
                                            core, batch.first)
-            belief = Belief(z, F.silu(self.leave(out)), states)
+            belief = Belief(z, self._left(out), states)
         return belief, posterior, self._prior(belief.h)
 
     def _one_by_one(self, seen: Tensor, batch: Chunks, z: Tensor, core: Tensor,
@@ -177,7 +181,7 @@ class WorldModel(nn.Module):
     def _step(self, seen: Tensor, action: Tensor, z: Tensor, core: Tensor, first: Tensor,
               generator: torch.Generator | None) -> tuple[Belief, Tensor]:
         out, core = self.core.step(self._entered(z, action, first), core, first)
-        h = F.silu(self.leave(out))
+        h = self._left(out)
         told = torch.cat((seen, h), -1) if self.recurrent_posterior else seen
         posterior = latents.log_probs(self.posterior(told), self._classes)
         return Belief(latents.sample(posterior, generator), h, core), posterior
@@ -185,7 +189,7 @@ class WorldModel(nn.Module):
     def imagine(self, belief: Belief, action: Tensor, generator: torch.Generator | None) -> Belief:
         """What follows an action [N, act] in an episode that goes on."""
         out, core = self.core.advance(self._enter(belief.z, action), belief.core)
-        h = F.silu(self.leave(out))
+        h = self._left(out)
         return Belief(latents.sample(self._prior(h), generator), h, core)
 
     def _split(self, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -204,6 +208,10 @@ class WorldModel(nn.Module):
     def _enter(self, z: Tensor, action: Tensor) -> Tensor:
         of_latents, of_action = self.enter
         return F.silu(self.enter_norm(of_latents(z) + of_action(action)))
+
+    def _left(self, out: Tensor) -> Tensor:
+        """h, of what the core gives."""
+        return F.silu(self.leave(out))
 
     def _prior(self, h: Tensor) -> Tensor:
         return latents.log_probs(self.prior(h), self._classes)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
+from gymnasium.envs.registration import load_env_creator
 
 from crl import config, registry
 from crl.envs.arm_tasks import ARM_TASKS, HIDDEN_ARM_TASKS
@@ -154,10 +154,8 @@ def _make_arm(task: str, horizon: int | None, render_mode: str | None = None) ->
 
 def _make_hcrl(task: str, horizon: int | None, render_mode: str | None = None) -> Env:
     target, arguments = HCRL_TASKS[task]
-    module, _, cls = target.partition(":")
     options = {} if horizon is None else {"horizon": horizon}
-    env: Env = getattr(import_module(module), cls)(**arguments, **options, render_mode=render_mode)
-    return env
+    return cast(Env, load_env_creator(target)(**arguments, **options, render_mode=render_mode))
 
 
 def _make_gymnasium(task: str, horizon: int | None, render_mode: str | None = None) -> Env:

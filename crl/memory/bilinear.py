@@ -10,12 +10,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from crl.config import require
-from crl.memory import modes
-from crl.memory.base import Memory
+from crl.memory.traces import Inputs, Traces
 from crl.nn.layers import Dense
 
 
-class Bilinear(Memory):
+class Bilinear(Traces):
     """Traces xₜ = ρₜ exp(iθₜ) xₜ₋₁ + √(1 − ρₜ²) vₜ, where ρ, θ and v are functions of the input.
 
     A transition is linear in the state and depends on what is seen (the rotations of Ebrahimi &
@@ -50,22 +49,7 @@ class Bilinear(Memory):
             lasts = torch.exp(torch.linspace(math.log(2), math.log(config.longest), m))
             self.pre.bias[:m] = (lasts - 1).log()
 
-    def advance(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        a, b, past, gate = self._inputs(x)
-        state = modes.advance(a, b, state)
-        return self._outputs(state, past, gate), state
-
-    def scan(self, x: Tensor, state: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
-        out, states = self.states(x, state, first)
-        return out, states[:, -1]
-
-    def states(self, x: Tensor, state: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
-        a, b, past, gate = self._inputs(x)
-        states = modes.scan(a, b, state, first)
-        return self._outputs(states, past, gate), states
-
-    def _inputs(self, x: Tensor) -> tuple[modes.Pair, modes.Pair, Tensor, Tensor]:
-        """Transitions and what is let in, [..., m] twice each; what goes past, and the gate."""
+    def _inputs(self, x: Tensor) -> Inputs:
         m, out = self._traces, self.output_size
         keep, turn, real, imag, past, gate = self.pre(x).split((m, m, m, m, out, out), -1)
         size, angle = keep.sigmoid(), math.pi * turn.tanh()
@@ -74,7 +58,3 @@ class Bilinear(Memory):
         enters = (1 + size).sqrt() * (0.5 * F.logsigmoid(-keep)).exp()
         return ((size * angle.cos(), size * angle.sin()), (enters * real, enters * imag), past,
                 gate.sigmoid())
-
-    def _outputs(self, state: Tensor, past: Tensor, gate: Tensor) -> Tensor:
-        remembered = F.layer_norm(self.mix(state), (self.output_size,))
-        return remembered * gate + past * (1 - gate)

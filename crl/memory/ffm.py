@@ -7,15 +7,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from crl.config import require
 from crl.memory import modes
-from crl.memory.base import Memory
+from crl.memory.traces import Inputs, Traces
 from crl.nn.layers import Dense
 
 
-class FFM(Memory):
+class FFM(Traces):
     """Fast and forgetful memory (Morad et al. 2023).
 
     Traces Sₜ[j, k] = exp(αⱼ + iωₖ) Sₜ₋₁[j, k] + uₜ[j], of m gated inputs u at c frequencies; the
@@ -56,32 +55,14 @@ class FFM(Memory):
         self.log_decay = nn.Parameter(torch.linspace(fastest, slowest, m).log())
         self.frequency = nn.Parameter(2 * math.pi / torch.linspace(1, config.longest, c))
 
-    def advance(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        inputs, past, gate = self._inputs(x)
-        state = modes.advance(self._factors(), (inputs, torch.zeros_like(inputs)), state)
-        return self._outputs(state, past, gate), state
-
-    def scan(self, x: Tensor, state: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
-        out, states = self.states(x, state, first)
-        return out, states[:, -1]
-
-    def states(self, x: Tensor, state: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
-        inputs, past, gate = self._inputs(x)
-        states = modes.scan(self._factors(), (inputs, torch.zeros_like(inputs)), state, first)
-        return self._outputs(states, past, gate), states
-
     def _factors(self) -> modes.Pair:
         """exp(α + iω), [m·c] each."""
         size = (-self.log_decay.exp()).exp().unsqueeze(1)
         return ((size * self.frequency.cos()).flatten(), (size * self.frequency.sin()).flatten())
 
-    def _inputs(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What enters every trace [..., m·c], what goes past them [..., out], and the gate."""
+    def _inputs(self, x: Tensor) -> Inputs:
         m, c = self._sizes
         out = self.output_size
         value, past, gate_in, gate_out = self.pre(x).split((m, out, m, out), -1)
-        return (value * gate_in.sigmoid()).repeat_interleave(c, -1), past, gate_out.sigmoid()
-
-    def _outputs(self, state: Tensor, past: Tensor, gate: Tensor) -> Tensor:
-        remembered = F.layer_norm(self.mix(state), (self.output_size,))
-        return remembered * gate + past * (1 - gate)
+        enters = (value * gate_in.sigmoid()).repeat_interleave(c, -1)
+        return self._factors(), (enters, torch.zeros_like(enters)), past, gate_out.sigmoid()

@@ -32,12 +32,9 @@ class Adam(torch.optim.Optimizer):
                 state["step"] += 1
             counts = {n: torch.tensor(float(n), device=parameters[0].device)
                       for n in {s["step"] for s in states}}
-            beta1, beta2 = group["betas"]
-            torch._fused_adam_(
-                parameters, [p.grad for p in parameters], [s["exp_avg"] for s in states],
-                [s["exp_avg_sq"] for s in states], [], [counts[s["step"]] for s in states],
-                lr=group["lr"], beta1=beta1, beta2=beta2, weight_decay=0.0, eps=group["eps"],
-                amsgrad=False, maximize=False)
+            _kernel(group, parameters, [p.grad for p in parameters],
+                    [s["exp_avg"] for s in states], [s["exp_avg_sq"] for s in states],
+                    [counts[s["step"]] for s in states])
             # The kernel leaves them as they were, and what is made of weights is kept by them.
             torch.autograd.graph.increment_version(parameters)
 
@@ -49,7 +46,7 @@ class Adam(torch.optim.Optimizer):
             out.copy_(parameter)
             return
         group = next(g for g in self.param_groups if any(p is parameter for p in g["params"]))
-        state, (beta1, beta2) = self.state[parameter], group["betas"]
+        state = self.state[parameter]
         count = torch.tensor(float(state["step"] + 1 if state else 1), device=parameter.device)
         moments = [torch.split(state[name].view(-1), _BLOCK) if state else None
                    for name in ("exp_avg", "exp_avg_sq")]
@@ -62,10 +59,7 @@ class Adam(torch.optim.Optimizer):
             copies = [room[:len(block)].zero_() if moment is None
                       else room[:len(block)].copy_(moment[i])
                       for room, moment in zip(scratch, moments, strict=True)]
-            torch._fused_adam_(
-                [block], [gradient], copies[:1], copies[1:], [], [count], lr=group["lr"],
-                beta1=beta1, beta2=beta2, weight_decay=0.0, eps=group["eps"], amsgrad=False,
-                maximize=False)
+            _kernel(group, [block], [gradient], copies[:1], copies[1:], [count])
 
     def _begin(self, parameter: torch.Tensor) -> dict[str, Any]:
         state: dict[str, Any] = self.state[parameter]
@@ -73,3 +67,12 @@ class Adam(torch.optim.Optimizer):
         state["exp_avg"] = torch.zeros_like(parameter)
         state["exp_avg_sq"] = torch.zeros_like(parameter)
         return state
+
+
+def _kernel(group: dict[str, Any], parameters: list[Any], gradients: list[Any], means: list[Any],
+            squares: list[Any], counts: list[Any]) -> None:
+    """Torch's fused step, in place, with a group's settings."""
+    beta1, beta2 = group["betas"]
+    torch._fused_adam_(parameters, gradients, means, squares, [], counts, lr=group["lr"],
+                       beta1=beta1, beta2=beta2, weight_decay=0.0, eps=group["eps"],
+                       amsgrad=False, maximize=False)

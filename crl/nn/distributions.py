@@ -50,6 +50,19 @@ class TanhGaussian:
         return torch.cat((at_mean, at_log_std), -1)
 
 
+def one_of(scores: Tensor, generator: torch.Generator | None) -> Tensor:
+    """One choice a row, as ones and zeros: log-probabilities [..., n], of any sum → [..., n].
+
+    Args:
+        scores: See above.
+        generator: Source of the draws, on the CPU; None: the likeliest choices.
+    """
+    if generator is not None:
+        uniform = torch.rand(scores.shape, generator=generator).to(scores.device)
+        scores = scores - (-uniform.clamp_min(1e-30).log()).log()  # Gumbel's trick
+    return F.one_hot(scores.argmax(-1), scores.shape[-1]).to(scores.dtype)
+
+
 def gaussian_kl(mean_p: Tensor, std_p: Tensor, mean_q: Tensor, std_q: Tensor) -> Tensor:
     """KL(p‖q) of independent normals, summed over the last axis: [..., A] → [...]."""
     ratio = (std_p / std_q).square()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from crl.nn.distributions import one_of
 
 UNIFORM = 0.01  # share of the uniform distribution, which keeps every choice possible
 
@@ -28,11 +29,7 @@ def sample(chances: Tensor, generator: torch.Generator | None) -> Tensor:
         chances: Log-probabilities.
         generator: Source of the draws, on the CPU; None: the likeliest choices.
     """
-    scores = chances.detach()
-    if generator is not None:
-        uniform = torch.rand(scores.shape, generator=generator).to(scores.device)
-        scores = scores - (-uniform.clamp_min(1e-30).log()).log()  # Gumbel's trick
-    choice = F.one_hot(scores.argmax(-1), scores.shape[-1]).to(scores.dtype)
+    choice = one_of(chances.detach(), generator)
     if chances.requires_grad:
         probs = chances.exp()
         choice = choice + probs - probs.detach()
