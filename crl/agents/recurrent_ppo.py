@@ -20,6 +20,10 @@ from crl.stream import Task, TaskStream
 
 IndexArray = NDArray[np.int64]
 
+# Of log-ratios: where a policy has left an old one that far behind, the exponential overflows and
+# its product with an advantage is not a number.
+_LARGEST = 20.0
+
 
 class RecurrentPPO(RecurrentAgent[Rollouts]):
     """Proximal policy optimisation on the features of a memory, for any actions.
@@ -124,7 +128,8 @@ class RecurrentPPO(RecurrentAgent[Rollouts]):
         features = self._features(self._value_memory, batch)[row, step]
         seen = features if config.shared_memory else self._features("memory", batch)[row, step]
         out = self.parts["actor"].module(seen, head)
-        ratio = (self._actions.log_prob(out, batch.action[row, step + 1]) - old).exp()
+        change = self._actions.log_prob(out, batch.action[row, step + 1]) - old
+        ratio = change.clamp(max=_LARGEST).exp()
         if len(advantage) > 1:
             advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
         clipped = ratio.clamp(1 - config.clip, 1 + config.clip)

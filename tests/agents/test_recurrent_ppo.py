@@ -135,6 +135,20 @@ def test_a_ratio_beyond_the_clip_counts_only_if_it_must_come_back(shift, advanta
     assert (float(gradient) > 0) == counts
 
 
+@pytest.mark.parametrize("advantage", [1.0, -1.0])
+def test_a_ratio_beyond_floats_has_a_finite_gradient(advantage):
+    """A policy far in the tails of an old one: e to the 100th."""
+    agent = make(rollout_steps=10_000, replay_size=20_000)
+    play(agent, agent._stream[0], 2)
+    batch = agent.replay.take(np.array([0]))
+    usable = torch.zeros_like(batch.usable)
+    usable[0, 3] = True
+    batch = replace(batch, usable=usable, log_prob=batch.log_prob - 100,
+                    advantage=torch.full_like(batch.advantage, advantage))
+    assert all(gradient.isfinite().all() for part in agent.gradients(batch).values()
+               for gradient in part.values())
+
+
 @pytest.mark.parametrize("shared", [True, False])
 def test_each_loss_reaches_its_own_parts_only(shared):
     agent = make(shared_memory=shared, entropy_weight=0.1)
