@@ -52,6 +52,7 @@ class PartsAgent(ABC, Generic[S]):
 
     name: str
     replay: Any
+    _beta2 = 0.999  # Adam's
 
     def __init__(self, stream: TaskStream, settings: AgentConfig, seed: int = 0,
                  device: str = "cpu") -> None:
@@ -245,7 +246,7 @@ class PartsAgent(ABC, Generic[S]):
         """Called at the end of every gradient step."""
 
     def _adam(self, module: nn.Module, pace: float = 1.0) -> Adam:
-        return Adam(module.parameters(), lr=pace * self.config.learning_rate)
+        return Adam(module.parameters(), pace * self.config.learning_rate, self._beta2)
 
     def gradients(self, batch: S) -> dict[str, Parameters]:
         kept = [p.grad for p in self._parameters]

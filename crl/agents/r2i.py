@@ -52,6 +52,7 @@ class R2I(PartsAgent[Chunks]):
 
     name = "r2i"
     Config = R2IConfig
+    _beta2 = 0.99  # gradients become small and rare: with 0.999, the next one throws all over
 
     def __init__(self, stream: TaskStream, settings: R2IConfig, seed: int = 0,
                  device: str = "cpu") -> None:
@@ -83,7 +84,8 @@ class R2I(PartsAgent[Chunks]):
         return WorldModel(
             len(self._observation_bounds[0]), self._actions.size, core, groups=size.groups,
             classes=size.classes, deter=size.deter, units=settings.hidden, heads=self._heads,
-            recurrent_posterior=settings.posterior == "recurrent", generator=generator)
+            recurrent_posterior=settings.posterior == "recurrent",
+            latent_entropy=settings.latent_entropy, generator=generator)
 
     def _prepare(self) -> None:
         super()._prepare()

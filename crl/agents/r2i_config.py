@@ -50,6 +50,8 @@ class R2IConfig(ValueConfig):
         memory_options: Its options; none: those of the size.
         posterior: ``"observation"``: latents are told from what is seen alone; ``"recurrent"``,
             as DreamerV3 has it: from the past as well, for which steps come one after another.
+        latent_entropy: Price of a nat of the latents' entropy; published: 0, for which what is
+            remembered is mostly noise, for thousands of updates. At 0.1, latents say too little.
         sees: What policy and values are given: ``"output"``, latents and what the sequence model
             gives; ``"hidden"``, latents and its state; ``"full"``, all of them.
         batch_size, sequence_length: Chunks of a gradient step, and rows of each.
@@ -70,6 +72,7 @@ class R2IConfig(ValueConfig):
     memory: str = "s5"
     memory_options: dict[str, bool | int | float | str] = field(default_factory=dict)
     posterior: Literal["observation", "recurrent"] = "observation"
+    latent_entropy: float = 3e-3
     sees: Literal["output", "hidden", "full"] = "full"
     batch_size: int = 16
     sequence_length: int = 64
@@ -82,7 +85,7 @@ class R2IConfig(ValueConfig):
     gamma: float = 1 - 1 / 333
     gae_lambda: float = 0.95
     entropy_weight: float = 3e-4
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-4
     behaviour_rate: float = 3e-4
     max_gradient_norm: float = 100.0
     reward_scale: float = 1.0
@@ -100,7 +103,7 @@ class R2IConfig(ValueConfig):
         super().__post_init__()
         require_positive(self, "train_ratio", "sequence_length", "start_steps", "horizon",
                          "behaviour_rate", "max_gradient_norm")
-        require_not_negative(self, "imagined", "entropy_weight")
+        require_not_negative(self, "imagined", "entropy_weight", "latent_entropy")
         self._require_share("gae_lambda")
         require(self.replay_size >= 2 * self.sequence_length,
                 "replay_size must be at least twice sequence_length")

@@ -68,11 +68,16 @@ class WorldModel(nn.Module):
 
     At step t, with the latents zₜ drawn from what is seen there:
 
-        hₜ = f(z₀₋ₜ₋₁, a₀₋ₜ₋₁)      by the core, whose state goes on
+        yₜ = core(z₀₋ₜ₋₁, a₀₋ₜ₋₁)   whose state goes on
+        hₜ = SiLU(LN(W yₜ) ⊙ (1 + V aₜ₋₁))
         zₜ ~ q(z | oₜ)              the posterior; with ``recurrent_posterior`` q(z | oₜ, hₜ)
         ẑₜ ~ p(z | hₜ)              the prior, which imagines
 
     and observation, reward and whether the episode goes on are told from (hₜ, zₜ).
+
+    Two things are not R2I's. What an action does depends on what is remembered; as a factor V aₜ₋₁
+    says so at once, what the core mixes of both says it after thousands of updates. And latents
+    that tell nothing are noise, in which a memory does not find a clue: their entropy costs.
 
     Args:
         obs_size, action_size: Widths of the vectors.
@@ -82,6 +87,7 @@ class WorldModel(nn.Module):
         units: Widths of the hidden layers of everything that is a perceptron.
         heads: The number of tasks: rewards and ends are a task's own.
         recurrent_posterior: DreamerV3's, for which steps come one after another.
+        latent_entropy: Price of a nat of the latents' entropy.
         generator: Source of the initial weights.
 
     Attributes:
@@ -92,12 +98,12 @@ class WorldModel(nn.Module):
 
     def __init__(self, obs_size: int, action_size: int, core: Memory, *, groups: int, classes: int,
                  deter: int, units: Sequence[int], heads: int, recurrent_posterior: bool,
-                 generator: torch.Generator) -> None:
+                 latent_entropy: float, generator: torch.Generator) -> None:
         super().__init__()
         self.obs_size, self.action_size = obs_size, action_size
         self.latents, self._classes = groups * classes, classes
         self.state_size = self.latents + core.state_size
-        self.recurrent_posterior = recurrent_posterior
+        self.recurrent_posterior, self._latent_entropy = recurrent_posterior, latent_entropy
         self.encoder = Trunk(obs_size, units, generator)
         self.posterior = Layers(units[-1] + (deter if recurrent_posterior else 0), self.latents,
                                 units[-1:], generator)
@@ -107,6 +113,8 @@ class WorldModel(nn.Module):
         self.enter_norm = nn.LayerNorm(core.input_size)
         self.core = core
         self.leave = Dense(core.output_size, deter, generator)
+        self.leave_norm = nn.LayerNorm(deter)
+        self.acted = Dense(action_size, deter, generator)
         self.prior = Layers(deter, self.latents, units[-1:], generator)
         self.decoder = Layers(deter + self.latents, obs_size, units, generator)
         self.reward = Network(deter + self.latents, TWO_HOT.bins, units, heads, generator)
@@ -147,9 +155,9 @@ class WorldModel(nn.Module):
             posterior = latents.log_probs(self.posterior(seen), self._classes)
             z = latents.sample(posterior, generator)
             previous = torch.cat((before.unsqueeze(1), z[:, :-1]), 1)
-            out, states = self.core.states(self._entered(previous, batch.action, batch.first),
-                                           core, batch.first)
-            belief = Belief(z, self._left(out), states)
+            previous, action = _within(batch.first, previous, batch.action)
+            out, states = self.core.states(self._enter(previous, action), core, batch.first)
+            belief = Belief(z, self._leave(out, action), states)
         return belief, posterior, self._prior(belief.h)
 
     def _one_by_one(self, seen: Tensor, batch: Chunks, z: Tensor, core: Tensor,
@@ -180,8 +188,9 @@ class WorldModel(nn.Module):
 
     def _step(self, seen: Tensor, action: Tensor, z: Tensor, core: Tensor, first: Tensor,
               generator: torch.Generator | None) -> tuple[Belief, Tensor]:
-        out, core = self.core.step(self._entered(z, action, first), core, first)
-        h = self._left(out)
+        z, action = _within(first, z, action)
+        out, core = self.core.step(self._enter(z, action), core, first)
+        h = self._leave(out, action)
         told = torch.cat((seen, h), -1) if self.recurrent_posterior else seen
         posterior = latents.log_probs(self.posterior(told), self._classes)
         return Belief(latents.sample(posterior, generator), h, core), posterior
@@ -189,7 +198,7 @@ class WorldModel(nn.Module):
     def imagine(self, belief: Belief, action: Tensor, generator: torch.Generator | None) -> Belief:
         """What follows an action [N, act] in an episode that goes on."""
         out, core = self.core.advance(self._enter(belief.z, action), belief.core)
-        h = self._left(out)
+        h = self._leave(out, action)
         return Belief(latents.sample(self._prior(h), generator), h, core)
 
     def _split(self, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -200,18 +209,14 @@ class WorldModel(nn.Module):
         outs: list[Tensor] = self.encoder(symlog(obs), 0)
         return outs[-1]
 
-    def _entered(self, z: Tensor, action: Tensor, first: Tensor) -> Tensor:
-        """What the core is given; nothing of the step before where an episode begins."""
-        begins = first.unsqueeze(-1)
-        return self._enter(torch.where(begins, 0, z), torch.where(begins, 0, action))
-
     def _enter(self, z: Tensor, action: Tensor) -> Tensor:
+        """What the core is given."""
         of_latents, of_action = self.enter
         return F.silu(self.enter_norm(of_latents(z) + of_action(action)))
 
-    def _left(self, out: Tensor) -> Tensor:
+    def _leave(self, out: Tensor, action: Tensor) -> Tensor:
         """h, of what the core gives."""
-        return F.silu(self.leave(out))
+        return F.silu(self.leave_norm(self.leave(out)) * (1 + self.acted(action)))
 
     def _prior(self, h: Tensor) -> Tensor:
         return latents.log_probs(self.prior(h), self._classes)
@@ -228,7 +233,8 @@ class WorldModel(nn.Module):
 
         ``observation``: the squared error in symlog, summed over the observation; ``reward`` and
         ``end``: cross-entropies, rewards where there was a step; ``prior`` and ``posterior``: the
-        two halves of the KL between them, with weights 0.5 and 0.1 and a nat that is free.
+        two halves of the KL between them, with weights 0.5 and 0.1 and a nat that is free;
+        ``entropy``: of the latents, at its price.
         """
         belief, posterior, prior = self.observe(batch, generator)
         told, head = self.told(belief).flatten(0, 1), head_of_rows(batch)
@@ -242,7 +248,13 @@ class WorldModel(nn.Module):
             "observation": error.square().sum(-1).mean(),
             "reward": (reward * stepped).sum() / stepped.sum().clamp(min=1),
             "end": end,
-            "prior": 0.5 * to_prior.mean(), "posterior": 0.1 * to_posterior.mean()}, belief
+            "prior": 0.5 * to_prior.mean(), "posterior": 0.1 * to_posterior.mean(),
+            "entropy": self._latent_entropy * latents.entropy(posterior).mean()}, belief
+
+
+def _within(first: Tensor, *of_the_step_before: Tensor) -> list[Tensor]:
+    """Each [..., n], with nothing of the step before where an episode begins, [...]."""
+    return [torch.where(first.unsqueeze(-1), 0, values) for values in of_the_step_before]
 
 
 def head_of_rows(batch: Chunks) -> int | Tensor:

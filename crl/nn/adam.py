@@ -17,8 +17,8 @@ class Adam(torch.optim.Optimizer):
     gradient is left alone.
     """
 
-    def __init__(self, params: Any, lr: float = 1e-3) -> None:
-        super().__init__(params, {"lr": lr, "betas": (0.9, 0.999), "eps": 1e-8})
+    def __init__(self, params: Any, lr: float = 1e-3, beta2: float = 0.999) -> None:
+        super().__init__(params, {"lr": lr, "betas": (0.9, beta2), "eps": 1e-8})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]

@@ -12,7 +12,7 @@ UNIFORM = 0.01  # share of the uniform distribution, which keeps every choice po
 
 def log_probs(logits: Tensor, classes: int) -> Tensor:
     """Logits [..., groups · classes] → log-probabilities [..., groups, classes]."""
-    return mixed(logits.view(*logits.shape[:-1], -1, classes))
+    return logits.view(*logits.shape[:-1], -1, classes).log_softmax(-1)
 
 
 def mixed(logits: Tensor) -> Tensor:
@@ -36,6 +36,11 @@ def sample(chances: Tensor, generator: torch.Generator | None) -> Tensor:
     return choice.flatten(-2)
 
 
+def entropy(p: Tensor) -> Tensor:
+    """Summed over groups, in nats: log-probabilities [..., groups, classes] → [...]."""
+    return -(p.exp() * p).sum((-2, -1))
+
+
 def kl(p: Tensor, q: Tensor) -> Tensor:
     """KL(p‖q), summed over groups: log-probabilities [..., groups, classes] → [...]."""
     return (p.exp() * (p - q)).sum((-2, -1))
@@ -44,7 +49,9 @@ def kl(p: Tensor, q: Tensor) -> Tensor:
 def balanced_kl(posterior: Tensor, prior: Tensor, free: float = 1.0) -> tuple[Tensor, Tensor]:
     """KL(sg(posterior)‖prior) and KL(posterior‖sg(prior)) [...], without gradient below ``free``.
 
-    The first teaches the prior what comes, the second the posterior to be told.
+    The first teaches the prior what comes, the second the posterior to be told. Both of mixed
+    distributions, so that nothing is infinitely surprising.
     """
+    posterior, prior = mixed(posterior), mixed(prior)
     return (kl(posterior.detach(), prior).clamp(min=free),
             kl(posterior, prior.detach()).clamp(min=free))

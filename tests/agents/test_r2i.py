@@ -127,9 +127,12 @@ def test_losses_are_their_equations():
     logits = model.goes_on(told.flatten(0, 1), 0).view(batch.ended.shape)
     chance = torch.where(batch.ended, 1 - logits.sigmoid(), logits.sigmoid())
     assert losses["end"].item() == pytest.approx(-chance.log().mean().item(), rel=1e-4)
-    kl = (posterior.exp() * (posterior - prior)).sum((-1, -2)).clamp(min=1)
+    p, q = (0.99 * chances.exp() + 0.01 / chances.shape[-1] for chances in (posterior, prior))
+    kl = (p * (p / q).log()).sum((-1, -2)).clamp(min=1)
     assert losses["prior"].item() == pytest.approx(0.5 * kl.mean().item(), rel=1e-4)
     assert losses["posterior"].item() == pytest.approx(0.1 * kl.mean().item(), rel=1e-4)
+    entropy = torch.distributions.Categorical(logits=posterior).entropy().sum(-1).mean()
+    assert losses["entropy"].item() == pytest.approx(0.003 * entropy.item(), rel=1e-4)
     rewards = TWO_HOT.loss(model.reward(told.flatten(0, 1), 0), batch.reward.flatten())
     of_steps = rewards[~batch.first.flatten()]
     assert losses["reward"].item() == pytest.approx(of_steps.mean().item(), rel=1e-4)
@@ -138,7 +141,7 @@ def test_losses_are_their_equations():
 def test_each_loss_reaches_its_own_parts_only():
     agent, _ = played()
     batch = agent.replay.sample(4, np.random.default_rng(0))
-    for name in ("observation", "reward", "end", "prior", "posterior", "actor", "critic"):
+    for name in ("observation", "reward", "end", "prior", "posterior", "entropy", "actor", "critic"):
         agent._clear_gradients()
         agent.losses(batch)[name].backward()
         reached = {part.name for part in agent.parts.values()

@@ -13,11 +13,18 @@ def some(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def test_chances_have_a_hundredth_of_the_uniform_distribution():
+def test_mixed_chances_have_a_hundredth_of_the_uniform_distribution():
     chances = latents.log_probs(some(5, 12) * 20, classes=4)
     assert chances.shape == (5, 3, 4)
-    torch.testing.assert_close(chances.exp().sum(-1), torch.ones(5, 3))
-    assert chances.exp().min() >= 0.01 / 4 - 1e-6
+    for found, least in ((chances, 0.0), (latents.mixed(chances), 0.01 / 4)):
+        torch.testing.assert_close(found.exp().sum(-1), torch.ones(5, 3))
+        assert found.exp().min() == pytest.approx(least, abs=1e-4)
+
+
+def test_entropy_is_torchs_summed_over_groups():
+    chances = latents.log_probs(some(6, 12), 4)
+    torch.testing.assert_close(latents.entropy(chances),
+                               Categorical(logits=chances).entropy().sum(-1))
 
 
 def test_divergence_is_torchs_summed_over_groups():
