@@ -91,6 +91,7 @@ methods = Registry(
         # Rehearsal, projection and cloning
         "perfect-memory": "crl.methods.perfect_memory:PerfectMemory",
         "replay-scheduling": "crl.methods.replay_scheduling:ReplayScheduling",
+        "dream-rehearsal": "crl.methods.dream_rehearsal:DreamRehearsal",
         "power-law-rehearsal": "crl.methods.power_law_rehearsal:PowerLawRehearsal",
         "a-gem": "crl.methods.a_gem:AGEM",
         "gem": "crl.methods.gem:GEM",

@@ -17,6 +17,7 @@ from crl.agents.frozen_policy import FrozenPolicy
 from crl.agents.parts_agent import AnyNetwork, PartsAgent
 from crl.agents.r2i_behaviour import ReturnScale, bounded, imagine, lambda_returns
 from crl.agents.r2i_config import SIZES, R2IConfig
+from crl.agents.r2i_dreams import dream_chunks
 from crl.agents.r2i_model import TWO_HOT, Belief, Sees, WorldModel, head_of_rows
 from crl.checkpoint import Tree
 from crl.chunks import ChunkReplay, Chunks
@@ -130,6 +131,20 @@ class R2I(PartsAgent[Chunks]):
         self._updates_due = tree["updates_due"]
         self._scale_of_returns.load_state_dict(tree["scale_of_returns"])
         trees.load_parameters(self._slow_critic, tree["slow_critic"])
+
+    def dream(self, starts: Tensor, count: int, head: int) -> Chunks:
+        """Chunks that the agent makes up of a task.
+
+        Args:
+            starts: Observations [N, obs] that episodes begin with.
+            count: How many chunks.
+            head: Of the task.
+        """
+        def act(belief: Belief) -> Tensor:
+            return self._imagined_action(belief.features(self.config.sees), head)
+
+        return dream_chunks(self.model, starts, count, self.config.sequence_length, act, head,
+                            self._generator)
 
     # ---- acting ----
 

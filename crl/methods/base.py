@@ -66,6 +66,7 @@ class Method:
     needs: ClassVar[tuple[str, ...]] = ()
     """What it cannot do without: ``"boundaries"`` (to be told when a task begins and ends),
     ``"replay"`` (transitions of the task at its end), ``"fresh replay"`` (and of no other task),
+    ``"dreams"`` (an agent with a world model),
     ``"heads"`` (one per task), ``"hidden layers"`` (parts made of ``crl.nn.network.Network``),
     ``"gaussian"`` (parts with Gaussian outputs)."""
     claims: ClassVar[tuple[str, ...]] = ()
@@ -150,6 +151,8 @@ def check_needs(method: Method, stream: TaskStream) -> None:
     name, needs = method.name, method.needs
     require("fresh replay" not in needs or "replay" in method.learner.renewed,
             f"method {name!r} keeps old transitions itself; leave 'replay' in agent.reset")
+    require("dreams" not in needs or hasattr(method.learner, "dream"),
+            f"method {name!r} needs an agent with a world model; type --agent r2i")
     heads = {head for part in method.parts for head in part.heads}
     require("heads" not in needs or {task.head for task in stream} <= heads,
             f"method {name!r} needs a head per task; leave agent.multi_head at true")

@@ -141,7 +141,8 @@ def test_losses_are_their_equations():
 def test_each_loss_reaches_its_own_parts_only():
     agent, _ = played()
     batch = agent.replay.sample(4, np.random.default_rng(0))
-    for name in ("observation", "reward", "end", "prior", "posterior", "entropy", "actor", "critic"):
+    for name in ("observation", "reward", "end", "prior", "posterior", "entropy", "actor",
+                 "critic"):
         agent._clear_gradients()
         agent.losses(batch)[name].backward()
         reached = {part.name for part in agent.parts.values()
