@@ -117,10 +117,11 @@ def test_cloning_is_nothing_at_first_and_calls_back_who_has_left():
     batch = agent.replay.sample(8, np.random.default_rng(0))
     assert method.loss(agent.parts["critic"], batch) is None
     assert method.loss(part, batch).item() == pytest.approx(0, abs=1e-5)
+    generator = torch.Generator().manual_seed(0)
     before = [p.detach().clone() for p in part.module.parameters()]
     with torch.no_grad():
         for parameter in part.module.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
     moved = method.loss(part, batch)
     assert moved.item() > 0.01
     moved.backward()
