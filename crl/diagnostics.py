@@ -1,12 +1,15 @@
 """What happens inside an agent's networks while it learns a stream: measures, once an evaluation.
 
-Of every part that is made of :class:`crl.nn.network.Network`:
+Of every part that is made of :class:`crl.nn.network.Network`, of a part that is trained by a loss
+of its own, such as a world model, the weight norm and ``loss``, and of a policy's parts
+``drift_alone``:
 
 ``dormant``        share of hidden units whose mean |activation| is at most 0.025 of their layer's
                    mean (Sokar et al. 2023), on states of the task in training
 ``effective_rank`` of the last hidden layer on these states: exp of the entropy of the normalised
                    singular values (Roy and Vetterli 2007)
 ``weight_norm``    Euclidean norm of the shared parameters
+``loss``           what the part is trained by, on states of the task in training
 
 and, once a task has ended, against the part as it was at the last boundary:
 
@@ -15,6 +18,9 @@ and, once a task has ended, against the part as it was at the last boundary:
 ``kl_reverse``     E KL(now ‖ before) on the same
 ``drift``          E KL(at its end ‖ now) on states of every finished task, under its own head; the
                    mean squared difference for point predictions
+``drift_alone``    of a part of a policy of two, such as a memory and an actor, or a world model and
+                   an actor: what the drift would be if the other were as it was at the task's end
+``loss_rise``      by how much the loss has risen on states of every finished task since its end
 ``refit``          share of the drift of the network's outputs, as squared error on held-out states,
                    that fitting the head anew by least squares undoes: near 1, what was forgotten is
                    still in the features (spurious forgetting, Zheng et al. 2025)
@@ -34,7 +40,7 @@ from torch import Tensor
 from crl import seeding
 from crl.agent import Agent
 from crl.checkpoint import Tree
-from crl.methods.parts import Gaussian, Part
+from crl.methods.parts import Gaussian, Parameters, Part
 from crl.methods.redo import dormant
 from crl.nn.distributions import gaussian_kl
 from crl.nn.state import exchanged, tensors_to_tree, tree_to_tensors
@@ -55,6 +61,8 @@ class _Finished:
     features: list[Tensor]  # per network, [STATES, units]
     outs: list[Tensor]      # per network, [STATES, out]: before any squashing
     outputs: tuple[Tensor, ...]
+    loss: float             # 0 for a part that has none of its own
+    parameters: Parameters  # of a policy's part that is not alone
 
 
 class Diagnostics:
@@ -68,7 +76,11 @@ class Diagnostics:
     def __init__(self, agent: Agent, stream: TaskStream, seed: int) -> None:
         self._agent, self._stream = agent, stream
         self._rng = seeding.generator(seed, "diagnostics")
-        self._parts = [part for part in agent.parts.values() if part.networks]
+        acting = [part for part in agent.parts.values() if part.acts]
+        self._partners = ({part.name: other for part, other in
+                           zip(acting, reversed(acting), strict=True)} if len(acting) == 2 else {})
+        self._parts = [part for part in agent.parts.values()
+                       if part.networks or part.loss or part.name in self._partners]
         self._finished: dict[str, list[_Finished]] = {part.name: [] for part in self._parts}
         self._boundary: dict[str, dict[str, Tensor]] = {}
 
@@ -90,13 +102,34 @@ class Diagnostics:
         if batch is None:
             return
         for part in self._parts:
-            yield part.name, "dormant", dormant_share(part.activations(batch))
-            ranks = [effective_rank(f) for f in _features(part, batch)]
-            yield part.name, "effective_rank", sum(ranks) / len(ranks)
+            if part.networks:
+                yield part.name, "dormant", dormant_share(part.activations(batch))
+                ranks = [effective_rank(f) for f in _features(part, batch)]
+                yield part.name, "effective_rank", sum(ranks) / len(ranks)
+            if part.loss:
+                yield part.name, "loss", float(part.loss(batch))
             norm = sum(float(p.square().sum()) for p in part.shared_parameters().values()) ** 0.5
             yield part.name, "weight_norm", norm
-            if part.name in self._boundary:
+            if part.name not in self._boundary:
+                continue
+            if part.networks:
                 yield from ((part.name, *pair) for pair in self._since_boundary(part, batch))
+            finished = self._finished[part.name]
+            if part.loss:
+                rises = [self._seen(part, then.task, then.batch).loss - then.loss
+                         for then in finished]
+                yield part.name, "loss_rise", sum(rises) / len(rises)
+            if part.name in self._partners:
+                alone = [self._drift_alone(part, i) for i in range(len(finished))]
+                yield part.name, "drift_alone", sum(alone) / len(alone)
+
+    def _drift_alone(self, part: Part, number: int) -> float:
+        """The policy's drift on a finished task, the part's partner being as it was at its end."""
+        then, partner = self._finished[part.name][number], self._partners[part.name]
+        before = self._finished[partner.name][number].parameters
+        with exchanged(part.module, self._agent.methods.deployed(part, then.task)):
+            now = partner.outputs(then.batch, before)
+        return _distance(part, then.outputs, _plain(now))
 
     def _since_boundary(self, part: Part, batch: Samples) -> Iterator[tuple[str, float]]:
         if part.gaussian:
@@ -106,9 +139,7 @@ class Diagnostics:
         drifts, kept, lost, similar = [], 0.0, 0.0, []
         for then in self._finished[part.name]:
             here = self._seen(part, then.task, then.batch)
-            difference = (gaussian_kl(*then.outputs, *here.outputs) if part.gaussian
-                          else (then.outputs[0] - here.outputs[0]).square().mean(-1))
-            drifts.append(float(difference.mean()))
+            drifts.append(_distance(part, then.outputs, here.outputs))
             for feature, out, old_feature, old_out in zip(here.features, here.outs, then.features,
                                                           then.outs, strict=True):
                 left, total = refit_error(feature, out, old_out)
@@ -121,9 +152,13 @@ class Diagnostics:
 
     def _seen(self, part: Part, task: Task, batch: Samples) -> _Finished:
         """What a part, as it would be deployed for a task now, gives on states of it."""
-        with exchanged(part.module, self._agent.methods.deployed(part, task)):
+        deployed = self._agent.methods.deployed(part, task)
+        with exchanged(part.module, deployed):
+            kept = ({**{n: p.detach().clone() for n, p in part.parameters().items()}, **deployed}
+                    if part.name in self._partners else {})
             return _Finished(task, batch, _features(part, batch), _outs(part, batch),
-                             _plain(part.outputs(batch)))
+                             _plain(part.outputs(batch)),
+                             float(part.loss(batch)) if part.loss else 0.0, kept)
 
     def _states(self) -> Samples | None:
         replay = self._agent.replay
@@ -152,7 +187,8 @@ class Diagnostics:
 
         batch = self._agent.replay.kind(**tree_to_tensors(tree["batch"], device))
         return _Finished(self._stream[tree["task"]], batch, values("features"), values("outs"),
-                         tuple(values("outputs")))
+                         tuple(values("outputs")), tree["loss"],
+                         tree_to_tensors(tree["parameters"], device))
 
 
 def dormant_share(activations: list[Tensor], threshold: float = _DORMANT) -> float:
@@ -207,15 +243,25 @@ def refit_error(features: Tensor, out: Tensor, old: Tensor) -> tuple[float, floa
 
 def _features(part: Part, batch: Samples) -> list[Tensor]:
     """The last hidden layer of each network, [B, units]."""
+    if not part.networks:
+        return []
     layers = part.activations(batch)
     depth = len(layers) // len(part.networks)
     return layers[depth - 1::depth]
 
 
 def _outs(part: Part, batch: Samples) -> list[Tensor]:
+    if not part.networks:
+        return []
     assert part.inputs is not None
     x, head = part.inputs(batch)
     return [network.run(x, head).out for network in part.networks]
+
+
+def _distance(part: Part, then: tuple[Tensor, ...], now: tuple[Tensor, ...]) -> float:
+    """How far outputs have drifted, a mean over states."""
+    return float((gaussian_kl(*then, *now) if part.gaussian
+                  else (then[0] - now[0]).square().mean(-1)).mean())
 
 
 def _plain(outputs: Gaussian | Tensor) -> tuple[Tensor, ...]:
@@ -225,5 +271,6 @@ def _plain(outputs: Gaussian | Tensor) -> tuple[Tensor, ...]:
 def _to_tree(task: _Finished) -> dict[str, Any]:
     lists = {"features": task.features, "outs": task.outs, "outputs": task.outputs}
     return {"task": task.task.name, "batch": tensors_to_tree(task.batch.columns()),
+            "loss": task.loss, "parameters": tensors_to_tree(task.parameters),
             **{name: tensors_to_tree({str(i): t for i, t in enumerate(values)})
                for name, values in lists.items()}}

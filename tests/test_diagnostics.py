@@ -9,7 +9,7 @@ import pytest
 import torch
 from methods.visits import fill, make_agent
 from support import ONCE_TIMED
-from toy import corners
+from toy import corners, play
 
 import crl
 from crl.diagnostics import Diagnostics, dormant_share, effective_rank, linear_cka, refit_error
@@ -131,6 +131,53 @@ def test_kl_is_that_of_the_two_policies():
     for name in ("kl_forward", "kl_reverse"):
         assert expected.min().item() <= now["actor", name] <= expected.max().item()
     assert now["actor", "drift"] == pytest.approx(0, abs=1e-6)  # head 0 is another
+
+
+def a_world_model_after_a_task():
+    stream = corners(2)
+    agent = crl.make_agent("r2i", stream, hidden=(16, 16), batch_size=4, sequence_length=12,
+                           start_steps=30, train_ratio=24.0, imagined=10, horizon=4,
+                           memory_options={"modes": 8, "blocks": 2})
+    agent.attach([])
+    diagnostics = Diagnostics(agent, stream, seed=0)
+    play(agent, stream[0], 6)
+    diagnostics.end_task(stream[0])
+    agent.begin_task(stream[1])
+    return agent, stream, diagnostics
+
+
+def test_what_a_world_model_and_what_an_actor_forgets_are_told_apart():
+    agent, stream, diagnostics = a_world_model_after_a_task()
+    now = measures(diagnostics)
+    assert now["model", "loss"] > 0
+    for part, name in (("model", "loss_rise"), ("model", "drift_alone"), ("actor", "drift_alone"),
+                       ("actor", "drift")):
+        assert now[part, name] == pytest.approx(0, abs=1e-6)
+    saved = diagnostics.state_dict()
+
+    def after(part):
+        """The measures once every weight of a part has moved by a tenth, by a loaded copy too."""
+        generator = torch.Generator().manual_seed(0)
+        parameters = list(agent.parts[part].module.parameters())
+        before = [p.detach().clone() for p in parameters]
+        again = Diagnostics(agent, stream, seed=5)
+        again.load_state_dict(saved)
+        with torch.no_grad():
+            for p in parameters:
+                p.add_(0.1 * torch.randn(p.shape, generator=generator))
+            found = measures(again)
+            for p, old in zip(parameters, before, strict=True):
+                p.copy_(old)
+        return found
+
+    model, actor = after("model"), after("actor")
+    assert model["model", "loss_rise"] > 0.1
+    assert model["model", "drift_alone"] == pytest.approx(model["actor", "drift"])
+    assert model["actor", "drift_alone"] == pytest.approx(0, abs=1e-6)
+    for name in ("loss_rise", "drift_alone"):
+        assert actor["model", name] == pytest.approx(0, abs=1e-6)
+    assert actor["actor", "drift_alone"] == pytest.approx(actor["actor", "drift"])
+    assert actor["actor", "drift"] > 1e-3
 
 
 def test_policies_are_measured_as_they_are_deployed():

@@ -94,7 +94,8 @@ class PartsAgent(ABC, Generic[S]):
                   outputs: Callable[..., Gaussian | Tensor], gaussian: bool,
                   networks: Callable[[Any], Iterable[nn.Module]] = lambda module: (),
                   inputs: Callable[[S], tuple[Tensor, int | Tensor]] | None = None,
-                  acts: bool = False, pace: float = 1.0) -> None:
+                  acts: bool = False, pace: float = 1.0,
+                  loss: Callable[[S], Tensor] | None = None) -> None:
         """Adds a part; ``draw`` makes its module, now and when it is reset.
 
         ``pace`` is a factor on its learning rate; for the others see :class:`Part`.
@@ -104,7 +105,7 @@ class PartsAgent(ABC, Generic[S]):
         self._paces[name] = pace
         self.parts[name] = Part(name, module, self._adam(module, pace), outputs, gaussian,
                                 tuple(n for n in networks(module) if isinstance(n, Network)),
-                                inputs, acts)
+                                inputs, acts, loss)
 
     def _network(self, size_in: int, size_out: int, *, bf16: bool = False
                  ) -> Callable[[], AnyNetwork]:

@@ -60,7 +60,7 @@ class R2I(PartsAgent[Chunks]):
         super().__init__(stream, settings, seed, device)
         behaviour = settings.behaviour_rate / settings.learning_rate
         self._add_part("model", self._new_model, partial(self._policy_outputs, "model"),
-                       not self._actions.discrete, acts=True)
+                       not self._actions.discrete, acts=True, loss=self._model_loss)
         self.model = cast(WorldModel, self.parts["model"].module)
         features = self.model.features_size(settings.sees)
         self._add_part("actor", self._network(features, self._actions.policy_size),
@@ -244,6 +244,10 @@ class R2I(PartsAgent[Chunks]):
             trees.copy_parameters(self.parts[name].module, self._slow_critic)
 
     # ---- what methods look at ----
+
+    def _model_loss(self, batch: Chunks) -> Tensor:
+        """The sum of the model's losses, at the likeliest latents."""
+        return torch.stack(list(self.model.losses(batch, None)[0].values())).sum()
 
     def _features(self, batch: Chunks, parameters: Parameters | None = None) -> Tensor:
         """Of the likeliest beliefs at every row, [B, L, features]."""

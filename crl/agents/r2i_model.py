@@ -227,7 +227,7 @@ class WorldModel(nn.Module):
         """(h, z), [..., deter + latents]."""
         return belief.features("output")
 
-    def losses(self, batch: Chunks, generator: torch.Generator
+    def losses(self, batch: Chunks, generator: torch.Generator | None
                ) -> tuple[dict[str, Tensor], Belief]:
         """The model's losses, means over all rows, and its beliefs there.
 

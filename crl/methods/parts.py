@@ -52,6 +52,7 @@ class Part:
             that is built of something else.
         inputs: What the networks are given for a batch: [M, in], and one head or a head per row.
         acts: Whether the policy is made of it; ``"policy"`` stands for all parts that are so.
+        loss: What it is trained by on a batch, a scalar, where no other part has a say in that.
         shared: Names of the parameters that all tasks share; the others belong to heads.
         kernels: Those of them that are matrices, not biases or normalisation.
         heads: Head → names of its parameters; empty for a part without heads.
@@ -66,6 +67,7 @@ class Part:
     networks: tuple[Network, ...] = ()
     inputs: Callable[[Any], tuple[Tensor, int | Tensor]] | None = None
     acts: bool = False
+    loss: Callable[[Any], Tensor] | None = None
     shared: tuple[str, ...] = field(init=False)
     kernels: tuple[str, ...] = field(init=False)
     heads: dict[int, tuple[str, ...]] = field(init=False)

@@ -19,7 +19,9 @@ Figure = dict[str, Any]
 MEASURES = {         # of crl.diagnostics, as they are called on the page
     "dormant": "Dormant units", "effective_rank": "Effective rank", "weight_norm": "Weight norm",
     "kl_forward": "KL(at last boundary ‖ now)", "kl_reverse": "KL(now ‖ at last boundary)",
-    "drift": "Drift on finished tasks", "refit": "Undone by refitting the head", "cka": "CKA",
+    "drift": "Drift on finished tasks", "drift_alone": "Drift by this part alone",
+    "loss": "Loss", "loss_rise": "Rise of the loss on finished tasks",
+    "refit": "Undone by refitting the head", "cka": "CKA",
 }
 DASHES = ("solid", "dash", "dashdot", "longdash")
 COLOURS = 7          # of the palette in page.css and stills.py
