@@ -33,11 +33,11 @@ FOLDER = RESULTS / "memory"
 PAGE = Path(__file__).parents[1] / "docs" / "memories.md"
 
 
-def rows(name: str, grid: Grid) -> Rows:
-    """A row a memory."""
+def rows(folder: Path, grid: Grid) -> Rows:
+    """A row a memory, of the runs in a folder."""
     table: Rows = []
     for row in grid.rows:
-        folders = [FOLDER / name / job(row, seed) for seed in SEEDS]
+        folders = [folder / job(row, seed) for seed in SEEDS]
         if means := _over_seeds(folders, lambda f: {**_scores(f), "good_cpu_s": _good(f, grid)}):
             table.append({"memory": row, **means})
     return table
@@ -149,7 +149,7 @@ def _over_seeds(folders: list[Path], scores: Callable[[Path], dict[str, float]])
 
 def tables() -> dict[str, Rows]:
     """All that there is so far."""
-    grids = {name: table for name, grid in GRIDS.items() if (table := rows(name, grid))}
+    grids = {name: table for name, grid in GRIDS.items() if (table := rows(FOLDER / name, grid))}
     found = {**grids, "cores": cores(grids), "cpu": seconds(grids), "memory3": chained(),
              "hidden-goal": hidden()}
     return {name: table for name, table in found.items() if table}

@@ -108,6 +108,12 @@ def test_the_tables_of_memories_are_those_of_their_runs(monkeypatch):
     earned = {row["memory"]: row["return"] for row in tables["repeat-previous"]}
     assert min(earned[memory] for memory in ("gru", "lstm", "s5", "gtrxl")) > 0.9
     assert earned["mlp"] < 0
+    pendulum = {row["memory"]: row for row in tables["pendulum"]}
+    assert len(pendulum) == 11
+    assert all(row["seeds"] == 3 for row in pendulum.values())
+    assert max(pendulum[memory]["good_cpu_s"] for memory in ("ffm", "s5")) < (
+        pendulum["gru"]["good_cpu_s"])
+    assert pendulum["mlp"]["good_cpu_s"] == float("inf")
     lost = {row["method"]: row["t-maze-10_then"] - row["t-maze-10_now"]
             for row in tables["memory3"]}
     assert lost["finetuning"] > 1 > 0.1 > lost["packnet"]
