@@ -32,8 +32,7 @@ GRIDS = {
     "memory-length-63": Grid("memory-length-63", 20_000, "r2i", _CORES, {**_SETTINGS, **_LONG},
                              good=0.8),
     "repeat-previous": Grid("repeat-previous-easy", 12_000, "r2i", _CORES, _SETTINGS, good=0.5),
-    "pendulum": Grid("Pendulum-v1", 10_000, "r2i", {name: _CORES[name] for name in ("r2i", "gru rssm")},
-                     _SETTINGS, good=-400),
+    "pendulum": Grid("Pendulum-v1", 10_000, "r2i", _CORES, _SETTINGS, good=-400),
 }
 
 if __name__ == "__main__":

@@ -35,6 +35,10 @@ SIZES = {
     "nano": Size(8, 8, 128, 64, 32, 2, (128, 128)),
     "1M": Size(32, 4, 512, 192, 64, 3, (64, 64, 64)),
     "12M": Size(32, 16, 2048, 512, 256, 4, (256, 256, 256)),
+    "popgym": Size(32, 32, 1024, 512, 128, 3, (512, 512)),
+    "bsuite": Size(32, 32, 512, 512, 128, 3, (512, 512)),
+    "dmc": Size(32, 32, 512, 512, 128, 4, (512, 512)),
+    "maze": Size(32, 32, 2048, 1024, 512, 5, (1024, 1024, 1024, 1024)),
 }
 
 
@@ -43,8 +47,9 @@ class R2IConfig(ValueConfig):
     """Settings of :class:`~crl.agents.r2i.R2I`.
 
     Attributes:
-        size: ``"nano"``, for two cores and minutes, ``"1M"`` or ``"12M"``, which have so many
-            parameters and DreamerV3's widths (Hafner et al. 2023).
+        size: ``"nano"``, for two cores and minutes; ``"1M"`` or ``"12M"``, which have so many
+            parameters and DreamerV3's widths (Hafner et al. 2023); or R2I's own for a domain,
+            ``"popgym"``, ``"bsuite"``, ``"dmc"`` or ``"maze"``.
         hidden: Widths of the hidden layers of every perceptron; none: those of the size.
         memory: The sequence model (``crl list memories``).
         memory_options: Its options; none: those of the size.
@@ -67,7 +72,7 @@ class R2IConfig(ValueConfig):
         max_gradient_norm: What each part's gradient is clipped to.
     """
 
-    size: Literal["nano", "1M", "12M"] = "nano"
+    size: Literal["nano", "1M", "12M", "popgym", "bsuite", "dmc", "maze"] = "nano"
     hidden: tuple[int, ...] = ()
     memory: str = "s5"
     memory_options: dict[str, bool | int | float | str] = field(default_factory=dict)
