@@ -150,6 +150,33 @@ def test_each_loss_reaches_its_own_parts_only():
         assert reached == {name if name in ("actor", "critic") else "model"}
 
 
+def test_a_reward_is_told_by_what_was_shown_and_only_with_memory():
+    """The reward is an exclusive-or of the last action and of a bit that was shown steps before."""
+    length = 3
+    agent, _ = played(400, stream=crl.make_stream(f"memory-length-{length}"), hidden=(32,),
+                      batch_size=16, sequence_length=24, start_steps=10**6, learning_rate=1e-3,
+                      memory_options={"layers": 1, "modes": 16, "normalized": True})
+    model, rng = agent.model, np.random.default_rng(0)
+    for _ in range(800):
+        losses, _ = model.losses(agent.replay.sample(16, rng), agent._generator)
+        model.zero_grad()
+        sum(losses.values()).backward()
+        agent.parts["model"].optimizer.step()
+
+    batch = everything(agent)
+    asked = batch.reward != 0
+    asked[:, :length + 1] = False  # of these, it was shown before the chunk
+
+    @torch.no_grad()
+    def right(batch):
+        told = model.told(model.observe(batch, None)[0]).flatten(0, 1)
+        reward = TWO_HOT.mean(model.reward(told, 0)).view(asked.shape)
+        return (reward[asked].sign() == batch.reward[asked].sign()).float().mean().item()
+
+    assert right(batch) > 0.95
+    assert right(replace(batch, first=torch.ones_like(batch.first))) < 0.6
+
+
 # ---- behaviour ----
 
 
@@ -283,6 +310,9 @@ def test_sizes_set_what_is_not_set():
     assert agent.config.hidden == (8,)
     assert agent.config.memory_options["layers"] == 3
     assert crl.make_agent("r2i", corners(), size="1M").config.hidden == (64, 64, 64)
+    published = crl.make_agent("r2i", corners(), size="bsuite")
+    assert published.model.latents == 32 * 32
+    assert published.model.features_size("hidden") == 32 * 32 + 2 * 3 * 128
 
 
 @pytest.mark.parametrize(("size", "millions"), [("nano", 0.43), ("1M", 1), ("12M", 12)])
