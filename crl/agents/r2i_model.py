@@ -75,9 +75,10 @@ class WorldModel(nn.Module):
 
     and observation, reward and whether the episode goes on are told from (hₜ, zₜ).
 
-    Two things are not R2I's. What an action does depends on what is remembered; as a factor V aₜ₋₁
+    Three things are not R2I's. What an action does depends on what is remembered; as a factor V aₜ₋₁
     says so at once, what the core mixes of both says it after thousands of updates. And latents
-    that tell nothing are noise, in which a memory does not find a clue: their entropy costs.
+    that tell nothing are noise, in which a memory does not find a clue: their entropy costs. The
+    prior, which imagines, has no nat to err by.
 
     Args:
         obs_size, action_size: Widths of the vectors.
@@ -233,7 +234,7 @@ class WorldModel(nn.Module):
 
         ``observation``: the squared error in symlog, summed over the observation; ``reward`` and
         ``end``: cross-entropies, rewards where there was a step; ``prior`` and ``posterior``: the
-        two halves of the KL between them, with weights 0.5 and 0.1 and a nat that is free;
+        two halves of the KL between them, with weights 0.5 and 0.1, the latter above a nat;
         ``entropy``: of the latents, at its price.
         """
         belief, posterior, prior = self.observe(batch, generator)

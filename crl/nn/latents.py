@@ -47,11 +47,11 @@ def kl(p: Tensor, q: Tensor) -> Tensor:
 
 
 def balanced_kl(posterior: Tensor, prior: Tensor, free: float = 1.0) -> tuple[Tensor, Tensor]:
-    """KL(sg(posterior)‖prior) and KL(posterior‖sg(prior)) [...], without gradient below ``free``.
+    """KL(sg(posterior)‖prior) and KL(posterior‖sg(prior)) [...].
 
-    The first teaches the prior what comes, the second the posterior to be told. Both of mixed
-    distributions, so that nothing is infinitely surprising.
+    The first teaches the prior what comes, the second the posterior to be told, which has no
+    gradient below ``free``: so much may come unforeseen. Both of mixed distributions, so that
+    nothing is infinitely surprising.
     """
     posterior, prior = mixed(posterior), mixed(prior)
-    return (kl(posterior.detach(), prior).clamp(min=free),
-            kl(posterior, prior.detach()).clamp(min=free))
+    return kl(posterior.detach(), prior), kl(posterior, prior.detach()).clamp(min=free)
