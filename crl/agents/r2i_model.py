@@ -75,9 +75,9 @@ class WorldModel(nn.Module):
 
     and observation, reward and whether the episode goes on are told from (hₜ, zₜ).
 
-    Three things are not R2I's. What an action does depends on what is remembered; as a factor V aₜ₋₁
-    says so at once, what the core mixes of both says it after thousands of updates. And latents
-    that tell nothing are noise, in which a memory does not find a clue: their entropy costs. The
+    Three things are not R2I's. What an action does depends on what is remembered: a factor V aₜ₋₁
+    says so at once, what the core mixes of both says it after thousands of updates. Latents that
+    tell nothing are noise, in which a memory does not find a clue: their entropy costs. And the
     prior, which imagines, has no nat to err by.
 
     Args:
