@@ -13,7 +13,7 @@ import argparse
 from grid import run_grid
 from memory import Grid, Rows, jobs
 
-_CORES: Rows = {
+CORES: Rows = {
     "r2i": ("s5", {}),
     "gru rssm": ("gru", {"agent.posterior": "recurrent"}),
     "no memory": ("mlp", {}),  # nothing of what was before the last step reaches it
@@ -28,11 +28,13 @@ _SETTINGS: dict[str, object] = {
 _LONG: dict[str, object] = {"agent.sequence_length": 130, "agent.batch_size": 8}
 
 GRIDS = {
-    "memory-length-15": Grid("memory-length-15", 8_000, "r2i", _CORES, _SETTINGS, good=0.8),
-    "memory-length-63": Grid("memory-length-63", 20_000, "r2i", _CORES, {**_SETTINGS, **_LONG},
+    "memory-length-15": Grid("memory-length-15", 8_000, "r2i", CORES, _SETTINGS, good=0.8),
+    "memory-length-63": Grid("memory-length-63", 20_000, "r2i", CORES, {**_SETTINGS, **_LONG},
                              good=0.8),
-    "repeat-previous": Grid("repeat-previous-easy", 12_000, "r2i", _CORES, _SETTINGS, good=0.5),
-    "pendulum": Grid("Pendulum-v1", 10_000, "r2i", _CORES, _SETTINGS, good=-400),
+    "repeat-previous": Grid("repeat-previous-easy", 12_000, "r2i", CORES, _SETTINGS, good=0.5),
+    "pendulum": Grid("Pendulum-v1", 10_000, "r2i", CORES, {
+        **_SETTINGS, "agent.train_ratio": 256, "agent.gamma": 0.95, "agent.behaviour_rate": 1e-3},
+        good=-400),
 }
 
 if __name__ == "__main__":
