@@ -28,7 +28,7 @@ _SETTINGS: dict[str, object] = {
 _LONG: dict[str, object] = {"agent.sequence_length": 130, "agent.batch_size": 8}
 
 GRIDS = {
-    "memory-length-15": Grid("memory-length-15", 8_000, "r2i", CORES, _SETTINGS, good=0.8),
+    "memory-length-15": Grid("memory-length-15", 12_000, "r2i", CORES, _SETTINGS, good=0.8),
     "memory-length-63": Grid("memory-length-63", 20_000, "r2i", CORES, {**_SETTINGS, **_LONG},
                              good=0.8),
     "repeat-previous": Grid("repeat-previous-easy", 12_000, "r2i", CORES, _SETTINGS, good=0.5),
