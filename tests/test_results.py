@@ -120,3 +120,15 @@ def test_the_tables_of_memories_are_those_of_their_runs(monkeypatch):
     with_memory, *without = tables["hidden-goal"]
     for task in ("reach-v3", "reach-wall-v3"):
         assert with_memory[f"{task}_success"] > 2 * max(r[f"{task}_success"] for r in without)
+
+
+def test_the_tables_of_world_models_are_those_of_their_runs(monkeypatch):
+    tables = tables_on("world-models.md", "r2i_table", monkeypatch)
+    rows = {row["memory"]: row for row in tables["memory-length-15"]}
+    assert rows["r2i"]["seeds"] == 3
+    assert rows["r2i"]["return"] > 0.8
+    assert abs(rows["no memory"]["return"]) < 0.5
+    last = {row["model"]: row for row in tables["recall-curve"]}["r2i"]
+    assert last["seeds"] == 3
+    assert last["worst"] > 0.95
+    assert last["control"] < 0.6
