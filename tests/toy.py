@@ -9,8 +9,11 @@ import gymnasium
 import numpy as np
 
 from crl.agent import Step
+from crl.registry import methods
 from crl.stream import Task, TaskStream, step_env
 
+# Methods for agents of any kind; the others want a world model.
+ANYWHERE = [name for name in methods.names() if "dreams" not in methods.load(name).needs]
 HORIZON = 25
 CORNERS = ((1.0, 1.0), (-1.0, 1.0), (1.0, -1.0), (-1.0, -1.0))
 

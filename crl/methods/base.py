@@ -103,6 +103,8 @@ class Method:
             UserError: The agent or the stream lacks something that the method needs.
         """
         self.learner = learner
+        require("dreams" not in self.needs or hasattr(learner, "dream"),
+                f"method {self.name!r} needs an agent with a world model; type --agent r2i")
         self.parts = (choose_parts(self.name, self.part_names, learner.parts)
                       if self.part_names else [])
         check_needs(self, stream)
@@ -151,8 +153,6 @@ def check_needs(method: Method, stream: TaskStream) -> None:
     name, needs = method.name, method.needs
     require("fresh replay" not in needs or "replay" in method.learner.renewed,
             f"method {name!r} keeps old transitions itself; leave 'replay' in agent.reset")
-    require("dreams" not in needs or hasattr(method.learner, "dream"),
-            f"method {name!r} needs an agent with a world model; type --agent r2i")
     heads = {head for part in method.parts for head in part.heads}
     require("heads" not in needs or {task.head for task in stream} <= heads,
             f"method {name!r} needs a head per task; leave agent.multi_head at true")

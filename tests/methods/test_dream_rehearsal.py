@@ -149,3 +149,10 @@ def test_what_is_saved_goes_on_as_if_never_stopped():
     for mine, theirs in zip(agent.parts["actor"].module.parameters(),
                             again.parts["actor"].module.parameters(), strict=True):
         assert torch.equal(mine, theirs)
+
+
+def test_what_is_rehearsed_is_dreamt_or_kept_and_not_both():
+    agent = crl.make_agent("r2i", corners(), **SMALL)
+    methods = [crl.make_method(name) for name in ("dream-rehearsal", "perfect-memory")]
+    with pytest.raises(crl.UserError, match="dream-rehearsal.*perfect-memory.*cannot share the"):
+        agent.attach(methods)

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 import torch
-from toy import corners
+from toy import ANYWHERE, corners
 from visits import fill, flat, make_agent, outputs, visit
 
 import crl
@@ -28,7 +28,7 @@ def make(name: str):
     return crl.make_method(name, seed=5, **FAST.get(name, {}))
 
 
-@pytest.mark.parametrize("names", [[n] for n in registry.methods.names()]
+@pytest.mark.parametrize("names", [[n] for n in ANYWHERE]
                          + [["ewc", "clonex", "packnet"]], ids="-".join)
 def test_a_saved_and_loaded_agent_goes_on_to_the_bit(names, tmp_path):
     settings = {k: v for name in names for k, v in AGENT.get(name, {}).items()}
@@ -50,7 +50,7 @@ def test_a_saved_and_loaded_agent_goes_on_to_the_bit(names, tmp_path):
         assert (outputs(agent, task) == outputs(again, task)).all()
 
 
-@pytest.mark.parametrize("name", registry.methods.names())
+@pytest.mark.parametrize("name", ANYWHERE)
 def test_a_method_works_on_every_part_of_sac_or_says_what_the_part_lacks(name):
     fields = {f.name for f in dataclasses.fields(registry.methods.load(name).Config)}
     if "parts" in fields:
@@ -84,7 +84,7 @@ def test_a_method_names_its_paper_and_what_it_needs(name):
     assert method.name == name
     assert method.paper
     assert set(method.needs) <= {"boundaries", "replay", "fresh replay", "heads", "hidden layers",
-                                 "gaussian"}
+                                 "gaussian", "dreams"}
     assert set(method.claims) <= {"kernels", "layers", "activations", "inputs", "policy",
                                   "rehearsal"}
     assert method.__doc__

@@ -7,12 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from toy import corners, play
+from toy import ANYWHERE, corners, play
 
 import crl
 from crl.agents.parts_agent import PartsAgent
 from crl.methods.ewc import fisher
-from crl.registry import methods
 from crl.stream import step_env
 
 SMALL = {"hidden": (8,), "memory_size": 6, "batch_size": 4, "sequence_length": 12}
@@ -57,7 +56,7 @@ def actions(agent, task, seed: int = 0) -> np.ndarray:
     return np.array(done)
 
 
-@pytest.mark.parametrize("name", methods.names())
+@pytest.mark.parametrize("name", ANYWHERE)
 @pytest.mark.parametrize("agent", AGENTS)
 def test_every_method_works_on_a_memory_or_says_what_it_lacks(agent, name):
     options = {"name": agent, **({"layer_norm": False} if name == "clnp" else {})}
@@ -72,7 +71,7 @@ def test_every_method_works_on_a_memory_or_says_what_it_lacks(agent, name):
         assert np.isfinite(actions(agent, task)).all()
 
 
-@pytest.mark.parametrize("name", [n for n in methods.names() if n not in MADE_OF_LAYERS])
+@pytest.mark.parametrize("name", [n for n in ANYWHERE if n not in MADE_OF_LAYERS])
 def test_discrete_actions_too_or_the_reason(name):
     stream = crl.make_stream("memory-query-4,t-maze-4", steps_per_task=100)
     if name in CONTINUOUS_ONLY:
@@ -85,7 +84,7 @@ def test_discrete_actions_too_or_the_reason(name):
         assert torch.isfinite(flat(agent)).all()
 
 
-@pytest.mark.parametrize("name", methods.names())
+@pytest.mark.parametrize("name", ANYWHERE)
 @pytest.mark.parametrize("agent", AGENTS)
 def test_a_saved_agent_goes_on_to_the_bit(agent, name):
     options = {"name": agent, **({"layer_norm": False} if name == "clnp" else {})}
