@@ -41,7 +41,9 @@ class Methods:
         owners: dict[tuple[str, str], str] = {}
         for method in self.items:
             for claim in method.claims:
-                for name in named_parts(method.part_names, learner.parts) or ["agent"]:
+                # What is learned from is all parts' business, whichever a method is for besides.
+                own = () if claim == "rehearsal" else method.part_names
+                for name in named_parts(own, learner.parts) or ["agent"]:
                     other = owners.setdefault((claim, name), method.name)
                     if other != method.name:
                         raise UserError(f"methods {other!r} and {method.name!r} cannot share the "
