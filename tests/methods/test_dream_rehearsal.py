@@ -154,5 +154,5 @@ def test_what_is_saved_goes_on_as_if_never_stopped():
 def test_what_is_rehearsed_is_dreamt_or_kept_and_not_both():
     agent = crl.make_agent("r2i", corners(), **SMALL)
     methods = [crl.make_method(name) for name in ("dream-rehearsal", "perfect-memory")]
-    with pytest.raises(crl.UserError, match="dream-rehearsal.*perfect-memory.*cannot share the"):
+    with pytest.raises(crl.UserError, match=r"dream-rehearsal.*perfect-memory.*cannot share the"):
         agent.attach(methods)
