@@ -73,38 +73,29 @@ class DreamRehearsal(Method):
         super().attach(learner, stream)
         self._rng = seeding.generator(self.seed, self.name)
         self._starts: dict[int, Tensor] = {}  # by head
-        self._dreams: list[tuple[Samples, tuple[Tensor, ...]]] = []  # with what was done in them
+        self._dreams: Samples | None = None   # of all finished tasks, as many of each
+        self._done: tuple[Tensor, ...] = ()   # what the part gave in them
 
     def rehearse(self, batch: Samples) -> Samples:
-        if not self._dreams:
+        dreams = self._dreams
+        if dreams is None:
             return batch
-        return replace_rows(batch, self.config.share, self._sample, self._rng)
+        return replace_rows(batch, self.config.share,
+                            lambda count: dreams.rows(self._rows(dreams, count)), self._rng)
 
-    def _sample(self, count: int) -> Samples:
-        return type(self._dreams[0][0]).join([
-            self._dreams[i][0].rows(self._rows(i, n)) for i, n in self._of_each(count)])
-
-    def _of_each(self, count: int) -> list[tuple[int, int]]:
-        """How many of each finished task, of those of which there are any."""
-        shares = self._rng.multinomial(count, [1 / len(self._dreams)] * len(self._dreams))
-        return [(i, int(n)) for i, n in enumerate(shares) if n > 0]
-
-    def _rows(self, task: int, count: int) -> Tensor:
-        dreams = self._dreams[task][0].obs
-        return torch.from_numpy(self._rng.integers(len(dreams), size=count)).to(dreams.device)
+    def _rows(self, dreams: Samples, count: int) -> Tensor:
+        drawn = self._rng.integers(len(dreams.obs), size=count)
+        return torch.from_numpy(drawn).to(dreams.obs.device)
 
     def loss(self, part: Part, batch: Samples) -> Tensor | None:
-        if part.name != self.config.part or not self._dreams or not self.config.coefficient:
+        dreams, config = self._dreams, self.config
+        if part.name != config.part or dreams is None or not config.coefficient:
             return None
-        distances = []
-        for i, count in self._of_each(max(1, round(self.config.share * len(batch.obs)))):
-            dreams, then = self._dreams[i]
-            rows = self._rows(i, count)
-            now = part.outputs(dreams.rows(rows))
-            distance = (gaussian_kl(then[0][rows], then[1][rows], *now)
-                        if isinstance(now, Gaussian) else (now - then[0][rows]).square().sum(-1))
-            distances.append(distance.flatten())
-        return self.config.coefficient * torch.cat(distances).mean()
+        rows = self._rows(dreams, max(1, round(config.share * len(batch.obs))))
+        now, then = part.outputs(dreams.rows(rows)), [done[rows] for done in self._done]
+        distance = (gaussian_kl(then[0], then[1], *now) if isinstance(now, Gaussian)
+                    else (now - then[0]).square().sum(-1))
+        return config.coefficient * distance.mean()
 
     @torch.no_grad()
     def end_task(self, task: Task) -> None:
@@ -113,30 +104,26 @@ class DreamRehearsal(Method):
         begins = batch.first & (batch.heads == task.head).unsqueeze(1)
         self._starts[task.head] = batch.obs[begins][:config.starts].clone()
         heads = [head for head, starts in self._starts.items() if len(starts)]
-        part, self._dreams = self.parts[0], []
-        for head in heads:
-            dreams = learner.dream(self._starts[head], -(-config.dreams // len(heads)), head)
-            outputs = part.outputs(dreams)
-            self._dreams.append((dreams, tuple(outputs) if isinstance(outputs, Gaussian)
-                                 else (outputs,)))
+        if not heads:
+            return
+        each = -(-config.dreams // len(heads))
+        self._dreams = replay.kind.join([learner.dream(self._starts[head], each, head)
+                                         for head in heads])
+        outputs = self.parts[0].outputs(self._dreams)
+        self._done = tuple(outputs) if isinstance(outputs, Gaussian) else (outputs,)
 
     def state_dict(self) -> Tree:
         return {
             "rng": seeding.generator_state(self._rng),
             "starts": tensors_to_tree({str(head): s for head, s in self._starts.items()}),
-            "dreams": {str(i): {
-                "samples": tensors_to_tree(samples.columns()),
-                "outputs": tensors_to_tree({str(j): t for j, t in enumerate(outputs)})}
-                for i, (samples, outputs) in enumerate(self._dreams)}}
+            "dreams": tensors_to_tree(self._dreams.columns() if self._dreams else {}),
+            "done": tensors_to_tree({str(i): done for i, done in enumerate(self._done)})}
 
     def load_state_dict(self, tree: Tree) -> None:
         seeding.restore_generator(self._rng, tree["rng"])
         replay = self.learner.replay
         self._starts = {int(head): s for head, s in
                         tree_to_tensors(tree["starts"], replay.device).items()}
-        self._dreams = []
-        for i in range(len(tree["dreams"])):
-            of_task = tree["dreams"][str(i)]
-            samples = replay.kind(**tree_to_tensors(of_task["samples"], replay.device))
-            outputs = tree_to_tensors(of_task["outputs"], replay.device)
-            self._dreams.append((samples, tuple(outputs.values())))
+        dreams = tree_to_tensors(tree["dreams"], replay.device)
+        self._dreams = replay.kind(**dreams) if dreams else None
+        self._done = tuple(tree_to_tensors(tree["done"], replay.device).values())

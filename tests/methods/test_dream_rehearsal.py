@@ -91,10 +91,9 @@ def test_nothing_is_kept_of_a_task_but_how_it_began_and_dreams_do_not_grow():
     real = firsts.obs[firsts.first].tolist()
     assert len(method._starts[0]) == 3
     assert all(start in real for start in method._starts[0].tolist())
-    assert [len(samples.obs) for samples, _ in method._dreams] == [12]
+    assert method._dreams.heads.tolist() == [0] * 12
     play(agent, stream[1], 4)
-    assert [len(samples.obs) for samples, _ in method._dreams] == [6, 6]
-    assert [samples.head for samples, _ in method._dreams] == [0, 1]
+    assert method._dreams.heads.tolist() == [0] * 6 + [1] * 6
 
 
 def test_about_a_share_of_a_batch_is_dreamt_after_the_first_task():
@@ -103,7 +102,7 @@ def test_about_a_share_of_a_batch_is_dreamt_after_the_first_task():
     play(agent, stream[0], 8)
     batch = agent.replay.sample(400, np.random.default_rng(0))
     mixed = method.rehearse(batch)
-    dreamt = method._dreams[0][0].obs.tolist()
+    dreamt = method._dreams.obs.tolist()
     count = sum(row in dreamt for row in mixed.obs.tolist())
     assert len(mixed.obs) == 400
     assert count == pytest.approx(100, abs=30)
