@@ -137,6 +137,9 @@ class Agent(Protocol):
     """
 
     name: str
+    offline: bool
+    """Whether it learns from records alone: then a step of the loop is one call of ``update``, and
+    ``act`` and ``observe`` are never called."""
     config: Any  # a frozen dataclass of plain values
     parts: dict[str, Part]
     methods: Methods  # what ``attach`` was given
@@ -148,6 +151,9 @@ class Agent(Protocol):
 
     def attach(self, methods: Sequence[Method]) -> None:
         """Gives the agent the methods whose hooks its gradient steps must call."""
+
+    def check_records(self) -> None:
+        """Raises ``UserError`` if records that it would learn from are not there."""
 
     def begin_task(self, task: Task) -> None: ...
 

@@ -109,6 +109,27 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("folders", type=Path, nargs="+")
     sub.add_argument("--out", type=Path, default=Path("report"))
 
+    sub = command("data", _data, "Make Minari data sets of expert play, or of what a run played; "
+                  "after a kill the same command goes on.")
+    sub.add_argument("--stream", help="tasks that Meta-World's scripted experts play: a stream, or "
+                     "push-v3,window-close-v3")
+    sub.add_argument("--run", dest="source", type=Path, metavar="FOLDER",
+                     help="take the episodes in the replay of this run instead")
+    sub.add_argument("--policy", action="store_true",
+                     help="play with the newest policies of --run")
+    sub.add_argument("--out", type=Path, required=True, help="the folder of the data sets")
+    sub.add_argument("--episodes", type=_positive, help="of each task; default: 30")
+    sub.add_argument("--noise", type=float, metavar="STD", help="largest standard deviation of "
+                     "noise on actions; each episode draws its own below it; default: 0")
+    sub.add_argument("--partial", type=float, metavar="SHARE", help="share of episodes in which "
+                     "random actions take over at some step; default: 0")
+    sub.add_argument("--seed", type=_natural, help="default: 0")
+    sub.add_argument("--workers", type=_natural, default=0,
+                     help="Ray workers; the data is the same; default: 0, this process")
+    sub.add_argument("--format", choices=("hdf5", "arrow"), default="hdf5")
+    sub.add_argument("--set", action="append", default=[], metavar="stream.NAME=VALUE",
+                     help="a setting of the stream, such as stream.horizon=100; may be repeated")
+
     sub = command("bench", _bench, "Measure speed: ours, the peer and the floor, side by side.")
     sub.add_argument("name", nargs="?", help="which benchmark; default: all")
     sub.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -240,6 +261,45 @@ def _report(options: argparse.Namespace) -> None:
     from crl.report import report
 
     print(f"report: {report(options.folders, options.out)}")
+
+
+def _data(options: argparse.Namespace) -> None:
+    from crl.data.display import DataDisplay, data_table
+    from crl.data.making import make_data, make_replay_data
+    from crl.envs.catalog import make_stream
+    from crl.launch import apply_settings
+    from crl.run import Run
+    from crl.tables import console
+
+    if (options.stream is None) == (options.source is None):
+        raise UserError("crl data needs --stream, or --run; type 'crl data --help'")
+    run = Run(options.source) if options.source else None
+    how = {name: getattr(options, name) for name in ("episodes", "noise", "partial", "seed")
+           if getattr(options, name) is not None}
+    if run and options.set:
+        raise UserError("the stream of --run is what it was trained on; leave --set out")
+    if run and not options.policy:
+        if how:
+            raise UserError("--run alone takes what was played already; leave "
+                            f"--{next(iter(how))} out, or add --policy")
+        made = make_replay_data(run, options.out, data_format=options.format)
+    elif options.policy and not run:
+        raise UserError("--policy plays with the policies of a run; add --run FOLDER")
+    else:
+        launch: dict[str, Any] = {"stream": {"name": options.stream}, "agent": {}, "train": {},
+                                  "methods": []}
+        apply_settings(launch, options.set)
+        if launch["agent"] or launch["train"]:
+            raise UserError("--set takes settings of the stream here, such as stream.horizon=100")
+        stream = run.stream if run else make_stream(**launch["stream"])
+        try:
+            with DataDisplay() as display:
+                made = make_data(stream, options.out, run=run, data_format=options.format,
+                                 workers=options.workers, watch=display, **how)
+        except KeyboardInterrupt:
+            print("crl: stopped; type the same command again to go on", file=sys.stderr)
+            sys.exit(130)
+    console().print(data_table(made))
 
 
 def _bench(options: argparse.Namespace) -> None:

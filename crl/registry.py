@@ -67,7 +67,8 @@ _CW = "crl.envs.continual_world:make_stream"
 streams = Registry(
     "stream",
     dict.fromkeys(("arm4", "arm-hidden3", "memory3", "hcrl-cartpole", "hcrl-cheetah", "hcrl-pusher",
-                   "hcrl-slide", "hcrl-door", "hcrl-lqr"), "crl.envs.small_streams:make_stream")
+                   "hcrl-slide", "hcrl-door", "hcrl-lqr", "unicycle-gains", "ugv-gains", "ugv-slip",
+                   "quad-wind", "push-v3-dynamics"), "crl.envs.small_streams:make_stream")
     | dict.fromkeys(("quick3", "cw10", "cw20", *(f"cw-t{i}" for i in range(1, 9))), _CW),
 )
 agents = Registry(
@@ -75,7 +76,7 @@ agents = Registry(
     {"sac": "crl.agents.sac:SAC", "recurrent-sac": "crl.agents.recurrent_sac:RecurrentSAC",
      "recurrent-ppo": "crl.agents.recurrent_ppo:RecurrentPPO",
      "mpc": "crl.agents.mpc:MPC", "hypercrl": "crl.agents.mpc:HyperCRL",
-     "r2i": "crl.agents.r2i:R2I"},
+     "r2i": "crl.agents.r2i:R2I", "l2m": "crl.agents.l2m:L2M"},
 )
 methods = Registry(
     "method",
@@ -101,6 +102,7 @@ methods = Registry(
         "packnet": "crl.methods.packnet:PackNet",
         "clnp": "crl.methods.clnp:CLNP",
         "input-affine": "crl.methods.input_affine:InputAffine",
+        "modulation": "crl.methods.modulation:Modulation",
         "relevance-masks": "crl.methods.relevance_masks:RelevanceMasks",
         "rank-updates": "crl.methods.rank_updates:RankUpdates",
         "half-fine-tuning": "crl.methods.half_fine_tuning:HalfFineTuning",

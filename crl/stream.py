@@ -59,6 +59,7 @@ class StreamOptions:
         hide_velocities: Take velocities out of the observation; of Meta-World's, the frame before.
         observe_reward: Append the reward of the step before to the observation.
         frame_stack: Observations that an agent sees at once, the newest among them.
+        boundaries: ``"known"``, or ``"hidden"``: agents are not told when a task begins.
     """
 
     steps_per_task: int | None = None
@@ -68,6 +69,7 @@ class StreamOptions:
     hide_velocities: bool = False
     observe_reward: bool = False
     frame_stack: int = 1
+    boundaries: Literal["known", "hidden"] = "known"
 
     def __post_init__(self) -> None:
         config.require(self.frame_stack > 0,

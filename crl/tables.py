@@ -14,6 +14,7 @@ from rich.table import Table
 from crl import registry
 from crl.envs.arm_tasks import ARM_TASKS, HIDDEN_ARM_TASKS
 from crl.envs.catalog import make_stream
+from crl.envs.dynamic_tasks import DYNAMIC_TASKS
 from crl.envs.hcrl_tasks import HCRL_TASKS
 from crl.envs.memory_names import LENGTH_EXAMPLES, REPEAT_PREVIOUS
 from crl.envs.metaworld_tasks import TASKS
@@ -164,6 +165,8 @@ def _tasks() -> Rows:
     rows += [(name, "two-link arm whose dynamics are hidden and change")
              for name in HIDDEN_ARM_TASKS]
     rows += [(name, "told all about, to be planned for") for name in HCRL_TASKS]
+    rows += [(name, "a robot whose dynamics change" if task.changes else "a vehicle on a map")
+             for name, task in DYNAMIC_TASKS.items()]
     rows += [(name, "memory, any length") for name in LENGTH_EXAMPLES]
     rows += [(f"repeat-previous-{size}", "memory") for size in REPEAT_PREVIOUS]
     rows += [(name, "memory, POPGym's") for name in POPGYM_TASKS]

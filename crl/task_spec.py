@@ -36,8 +36,8 @@ def task_spec(env: Env, name: str) -> TaskSpec:
     spec = getattr(env.unwrapped, "task_spec", None)
     if not isinstance(spec, TaskSpec):
         raise UserError(f"task {name!r} does not say its reward as a function, which planning "
-                        "needs: choose one of the streams of 'crl list streams' that begin with "
-                        "hcrl, or give its environment a task_spec (crl.TaskSpec)")
+                        "needs: choose a stream of robots that do, such as hcrl-pusher or "
+                        "ugv-slip, or give its environment a task_spec (crl.TaskSpec)")
     if env.observation_space.shape != env.unwrapped.observation_space.shape:
         raise UserError(f"task {name!r} is planned from what its environment observes; leave "
                         "stream options that change observations out")

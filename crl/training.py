@@ -128,6 +128,8 @@ def train(
             raise UserError(f"method {method.name!r} needs to know task boundaries, and stream "
                             f"{stream.name!r} hides them; use another method or stream")
     agent.attach(made)
+    if agent.offline:
+        agent.check_records()
     with _Trainer(agent, stream, seed, checked, watch, Path(out)) as trainer:
         trainer.create(made)
         trainer.run()
@@ -303,9 +305,10 @@ class _Trainer:
     def _train_task(self, task: Task) -> None:
         p = self.progress
         eval_every = self.config.eval_every or max(1, task.steps // 10)
+        train = self._train_offline if self.agent.offline else self._train_episode
         while p.task_step < task.steps:
             before = p.task_step
-            self._train_episode(task)
+            train(task)
             self._show("training")
             if p.task_step >= task.steps:
                 break  # the end of a task is evaluated and saved once it is consolidated
@@ -349,6 +352,13 @@ class _Trainer:
         self._episodes += 1
         self._recent.append(once)
         p.train_success = float(np.mean(self._recent))
+
+    def _train_offline(self, task: Task) -> None:
+        """One gradient step of an agent that learns from records, which counts as a step."""
+        p = self.progress
+        p.task_step += 1
+        p.env_step += 1
+        self._recorder.scalars(self.agent.update(), p.env_step)
 
     def _evaluate(self) -> None:
         """Evaluates the agent as it stands and writes a row per episode."""

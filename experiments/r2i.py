@@ -33,7 +33,7 @@ GRIDS = {
                              good=0.8),
     "repeat-previous": Grid("repeat-previous-easy", 12_000, "r2i", CORES, _SETTINGS, good=0.5),
     "pendulum": Grid("Pendulum-v1", 10_000, "r2i", CORES, {
-        **_SETTINGS, "agent.train_ratio": 256, "agent.gamma": 0.95, "agent.behaviour_rate": 1e-3},
+        **_SETTINGS, "agent.train_ratio": 512, "agent.gamma": 0.95, "agent.behaviour_rate": 1e-3},
         good=-400),
 }
 

@@ -10,41 +10,23 @@ from crl.config import require, require_positive
 
 @dataclass(frozen=True)
 class AgentConfig:
-    """Settings of any agent that learns by gradients from what it has seen.
+    """Settings of any agent that learns by gradients.
 
     Attributes:
-        hidden: Widths of the hidden layers, of all networks alike.
-        layer_norm: Layer normalisation before each activation.
-        trunk: What tasks share of each network: hidden layers (``"mlp"``), or a hypernetwork that
-            gives each task all weights of its own, and holds on to those that the policy needs.
-        trunk_options: Options of the hypernetwork, such as ``{"coefficient": 0.05}``.
-        multi_head: One head per task; else one for all.
         learning_rate: Adam's, for everything that is learned.
         batch_size: Samples of the replay per gradient step.
-        replay_size: Environment steps kept.
         reset: What begins anew at each task: ``"replay"``, ``"optimizer"`` (moments to zero), and
             parts whose weights are re-drawn, such as ``"critic"``.
     """
 
-    hidden: tuple[int, ...] = (128, 128)
-    layer_norm: bool = True
-    trunk: Literal["mlp", "hypernetwork"] = "mlp"
-    trunk_options: dict[str, bool | int | float | str] = field(default_factory=dict)
-    multi_head: bool = True
     learning_rate: float = 1e-3
     batch_size: int = 256
-    replay_size: int = 1_000_000
     reset: tuple[str, ...] = ("replay", "optimizer")
 
     resettable: ClassVar[tuple[str, ...]]
 
     def __post_init__(self) -> None:
-        require(bool(self.hidden) and min(self.hidden) > 0, "hidden must be widths above 0")
-        require_positive(self, "learning_rate", "batch_size", "replay_size")
-        require(self.trunk == "hypernetwork" or not self.trunk_options,
-                "trunk_options are of a hypernetwork; set trunk to hypernetwork")
-        require(self.trunk == "mlp" or self.multi_head,
-                "a hypernetwork knows tasks apart; leave multi_head at true")
+        require_positive(self, "learning_rate", "batch_size")
         for item in self.reset:
             require(item in self.resettable,
                     f"reset can name {', '.join(self.resettable)}; got {item!r}")
@@ -56,7 +38,38 @@ class AgentConfig:
 
 
 @dataclass(frozen=True)
-class ValueConfig(AgentConfig):
+class NetworkConfig(AgentConfig):
+    """Settings of any agent whose networks are trunks with heads, and learn from what it does.
+
+    Attributes:
+        hidden: Widths of the hidden layers, of all networks alike.
+        layer_norm: Layer normalisation before each activation.
+        trunk: What tasks share of each network: hidden layers (``"mlp"``), or a hypernetwork that
+            gives each task all weights of its own, and holds on to those that the policy needs.
+        trunk_options: Options of the hypernetwork, such as ``{"coefficient": 0.05}``.
+        multi_head: One head per task; else one for all.
+        replay_size: Environment steps kept.
+    """
+
+    hidden: tuple[int, ...] = (128, 128)
+    layer_norm: bool = True
+    trunk: Literal["mlp", "hypernetwork"] = "mlp"
+    trunk_options: dict[str, bool | int | float | str] = field(default_factory=dict)
+    multi_head: bool = True
+    replay_size: int = 1_000_000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(bool(self.hidden) and min(self.hidden) > 0, "hidden must be widths above 0")
+        require_positive(self, "replay_size")
+        require(self.trunk == "hypernetwork" or not self.trunk_options,
+                "trunk_options are of a hypernetwork; set trunk to hypernetwork")
+        require(self.trunk == "mlp" or self.multi_head,
+                "a hypernetwork knows tasks apart; leave multi_head at true")
+
+
+@dataclass(frozen=True)
+class ValueConfig(NetworkConfig):
     """Settings of any agent that learns what actions are worth.
 
     Attributes:

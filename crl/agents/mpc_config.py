@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from crl.agents.agent_config import AgentConfig
+from crl.agents.agent_config import NetworkConfig
 from crl.config import require, require_not_negative, require_positive
 
 
 @dataclass(frozen=True)
-class MPCConfig(AgentConfig):
+class MPCConfig(NetworkConfig):
     """Settings of :class:`~crl.agents.mpc.MPC`.
 
     Attributes:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from crl import config, seeding
 from crl.agent import BoolArray, FloatArray, Policy, Step
 from crl.agents.actions import make_actions
-from crl.agents.agent_config import AgentConfig, ValueConfig
+from crl.agents.agent_config import AgentConfig, NetworkConfig, ValueConfig
 from crl.checkpoint import Tree
 from crl.config import require
 from crl.memory.generated_network import GeneratedNetwork
@@ -51,6 +51,7 @@ class PartsAgent(ABC, Generic[S]):
     """
 
     name: str
+    offline = False
     replay: Any
     _beta2 = 0.999  # Adam's
 
@@ -62,7 +63,8 @@ class PartsAgent(ABC, Generic[S]):
         self.methods = Methods()
         self._observation_bounds = space_bounds(stream.observation_space)
         self._actions = make_actions(stream.action_space)
-        self._multi_head = settings.multi_head and stream.boundaries == "known"
+        networks = settings if isinstance(settings, NetworkConfig) else None
+        self._multi_head = bool(networks and networks.multi_head and stream.boundaries == "known")
         self._heads = stream.heads if self._multi_head else 1
 
         self._method_seed = seeding.integer(seed, "agent", "method")
@@ -75,11 +77,12 @@ class PartsAgent(ABC, Generic[S]):
                                             self.device)
                          if isinstance(settings, ValueConfig) and settings.normalize_observations
                          else None)
-        require(settings.trunk == "mlp" or stream.boundaries == "known",
+        generated = networks is not None and networks.trunk == "hypernetwork"
+        require(not generated or stream.boundaries == "known",
                 f"a hypernetwork must be told which task it is; stream {stream.name!r} does not "
                 "say; leave agent.trunk at mlp")
-        self._hypernetwork = (config.build(Hypernetwork.Config, settings.trunk_options, "trunk")
-                              if settings.trunk == "hypernetwork" else None)
+        self._hypernetwork = (config.build(Hypernetwork.Config, networks.trunk_options, "trunk")
+                              if networks and generated else None)
         self.parts: Parts = {}
         self._drawn_anew: dict[str, Callable[[], nn.Module]] = {}
         self._paces: dict[str, float] = {}
@@ -148,6 +151,9 @@ class PartsAgent(ABC, Generic[S]):
         for name, part in self.parts.items():  # of the parameters that there are by now
             part.optimizer = self._adam(part.module, self._paces[name])
         self._prepare()
+
+    def check_records(self) -> None:
+        """There are none, unless a subclass has some."""
 
     def begin_task(self, task: Task) -> None:
         self.methods.begin_task(task)

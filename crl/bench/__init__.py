@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from crl.bench.data import bench_data
 from crl.bench.env import bench_env
 from crl.bench.hypernetwork import bench_hypernetwork
 from crl.bench.memory import bench_memory
@@ -22,5 +23,5 @@ from crl.bench.worldmodel import bench_worldmodel
 BENCHES: dict[str, Callable[[], Iterable[Row]]] = {
     "env": bench_env, "sac": bench_sac, "scan": bench_scan,
     "memory": bench_memory, "planner": bench_planner, "hypernetwork": bench_hypernetwork,
-    "worldmodel": bench_worldmodel}
+    "worldmodel": bench_worldmodel, "data": bench_data}
 """Benchmarks by name."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gymnasium.envs.registration import register, registry
 
 from crl.envs.arm_tasks import ARM_TASKS, HIDDEN_ARM_TASKS
+from crl.envs.dynamic_tasks import DYNAMIC_TASKS, VEHICLES
 from crl.envs.hcrl_tasks import HCRL_TASKS
 from crl.envs.metaworld_tasks import TASKS
 
@@ -20,6 +21,13 @@ for _name, _hcrl in HCRL_TASKS.items():
     if f"crl/{_name}" not in registry:
         register(id=f"crl/{_name}", entry_point=_hcrl.target, kwargs=_hcrl.arguments,
                  disable_env_checker=True)
+for _name in DYNAMIC_TASKS:
+    if f"crl/{_name}" not in registry:
+        register(id=f"crl/{_name}", entry_point="crl.envs.dynamic_tasks:make_task",
+                 kwargs={"task": _name}, disable_env_checker=True)
+for _name, _target in VEHICLES.items():
+    if f"crl/{_name}" not in registry:
+        register(id=f"crl/{_name}", entry_point=_target, disable_env_checker=True)
 for _task in TASKS:
     if f"crl/{_task}" not in registry:
         # No max_episode_steps: the environment truncates itself, at an option `horizon`. No passive

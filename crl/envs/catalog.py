@@ -11,6 +11,7 @@ from gymnasium.envs.registration import load_env_creator
 
 from crl import config, registry
 from crl.envs.arm_tasks import ARM_TASKS, HIDDEN_ARM_TASKS
+from crl.envs.dynamic_tasks import DYNAMIC_TASKS, make_task
 from crl.envs.hcrl_tasks import HCRL_TASKS
 from crl.envs.memory_names import EXAMPLES, memory_task
 from crl.envs.metaworld_tasks import TASKS
@@ -80,8 +81,9 @@ def stream_of(
         *(["velocities=hidden"] if options.hide_velocities else []),
         *(["reward=observed"] if options.observe_reward else []),
         *([f"frames={options.frame_stack}"] if options.frame_stack > 1 else []),
+        *(["boundaries=hidden"] if options.boundaries == "hidden" else []),
     ])
-    return TaskStream(entries, name=name, protocol=protocol)
+    return TaskStream(entries, name=name, protocol=protocol, boundaries=options.boundaries)
 
 
 def maker(task: str, options: StreamOptions) -> Callable[..., Env]:
@@ -96,13 +98,15 @@ def maker(task: str, options: StreamOptions) -> Callable[..., Env]:
     if task in TASKS:
         hidden = options.partially_observable and not options.goal_shown
         return partial(_make_metaworld, task, options.horizon, hidden)
-    ours = (*ARMS, *HCRL_TASKS)
+    ours = (*ARMS, *HCRL_TASKS, *DYNAMIC_TASKS)
     if options.partially_observable and (task in ours or task in gymnasium.registry):
         raise UserError(_META_WORLD_ONLY.format(task))
     if task in ARMS:
         return partial(_make_arm, task, options.horizon)
     if task in HCRL_TASKS:
         return partial(_make_hcrl, task, options.horizon)
+    if task in DYNAMIC_TASKS:
+        return partial(make_task, task, options.horizon)
     if task in gymnasium.registry:
         return partial(_make_gymnasium, task, options.horizon)
     others = (name for name in gymnasium.registry if not name.startswith("crl/"))  # TASKS again

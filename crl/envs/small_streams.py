@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from crl.envs.arm_tasks import ARM_TASKS, HIDDEN_ARM_TASKS
 from crl.envs.catalog import stream_of
+from crl.envs.dynamic_tasks import DYNAMIC_STREAMS
 from crl.envs.hcrl_tasks import HCRL_STREAMS
 from crl.stream import StreamOptions, TaskStream
 
@@ -13,6 +14,7 @@ STREAMS: dict[str, tuple[tuple[str, ...], int]] = {  # tasks, steps of each
     # What is to be remembered differs; observations and actions are alike, four numbers each.
     "memory3": (("t-maze-10", "repeat-previous-easy", "memory-query-10"), 20_000),
     **HCRL_STREAMS,
+    **DYNAMIC_STREAMS,
 }
 
 

@@ -17,14 +17,14 @@ SMALL = {"packnet": {"retrain_share": 0.02}, "ewc": {"batches": 1, "batch_size":
          "resets": {"period": 2}, "shrink-and-perturb": {"period": 2},
          **{name: {"samples_per_task": 32} for name in (
              "clonex", "ser", "a-gem", "gem", "replay-scheduling", "power-law-rehearsal")}}
-TO_THE_BIT = {"packnet", "clnp", "input-affine", "relevance-masks", "rank-updates"}
+TO_THE_BIT = {"packnet", "clnp", "input-affine", "modulation", "relevance-masks", "rank-updates"}
 # Why two cannot share a part: the claims of the contract, by hand, as a user would argue.
-OWN_KERNELS = {"packnet", "clnp", "input-affine", "relevance-masks", "rank-updates", "vcl",
-               "half-fine-tuning"}
+OWN_KERNELS = {"packnet", "clnp", "input-affine", "modulation", "relevance-masks", "rank-updates",
+               "vcl", "half-fine-tuning"}
 REDRAW = {"redo", "continual-backprop", "shrink-and-perturb", "resets"}
-NEW_LAYERS = {"vcl", "relevance-masks", "rank-updates"}
+NEW_LAYERS = {"vcl", "modulation", "relevance-masks", "rank-updates"}
 REHEARSE = {"perfect-memory", "replay-scheduling", "power-law-rehearsal"}
-DEPLOY = {"packnet", "clnp", "input-affine", "relevance-masks", "rank-updates", "ema"}
+DEPLOY = {"packnet", "clnp", "input-affine", "modulation", "relevance-masks", "rank-updates", "ema"}
 
 
 def cannot(a: str, b: str) -> bool:

@@ -20,7 +20,7 @@ SETTINGS = {
     "redo": {"period": 100},
 }
 KEEP = ("l2", "ewc", "mas", "vcl", "clonex", "ser", "a-gem", "gem", "perfect-memory",
-        "power-law-rehearsal", "replay-scheduling", "packnet", "clnp", "input-affine",
+        "power-law-rehearsal", "replay-scheduling", "packnet", "clnp", "input-affine", "modulation",
         "relevance-masks", "rank-updates")
 
 

@@ -12,7 +12,7 @@ from visits import make_agent
 import crl
 
 PROMISING = {"packnet": {"retrain_share": 0.2}, "clnp": {"threshold": 0.5, "samples": 200},
-             "input-affine": {}, "relevance-masks": {}, "rank-updates": {}}
+             "input-affine": {}, "modulation": {}, "relevance-masks": {}, "rank-updates": {}}
 WITHOUT_NORM = {"clnp"}
 
 

@@ -25,7 +25,7 @@ FEW = {name: {"samples_per_task": 60, "batch_size": 24}
     name: {"batches": 2, "batch_size": 24} for name in ("ewc", "mas")} | {
     "continual-backprop": {"maturity": 3, "rate": 0.05}, "redo": {"period": 5},
     "resets": {"period": 7}}
-MADE_OF_LAYERS = {"vcl", "clnp", "relevance-masks", "rank-updates", "input-affine"}
+MADE_OF_LAYERS = {"vcl", "clnp", "relevance-masks", "rank-updates", "input-affine", "modulation"}
 CONTINUOUS_ONLY = {"clonex", "ser"}
 
 
