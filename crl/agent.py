@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,9 +137,6 @@ class Agent(Protocol):
     """
 
     name: str
-    offline: bool
-    """Whether it learns from records alone: then a step of the loop is one call of ``update``, and
-    ``act`` and ``observe`` are never called."""
     config: Any  # a frozen dataclass of plain values
     parts: dict[str, Part]
     methods: Methods  # what ``attach`` was given
@@ -151,9 +148,6 @@ class Agent(Protocol):
 
     def attach(self, methods: Sequence[Method]) -> None:
         """Gives the agent the methods whose hooks its gradient steps must call."""
-
-    def check_records(self) -> None:
-        """Raises ``UserError`` if records that it would learn from are not there."""
 
     def begin_task(self, task: Task) -> None: ...
 
@@ -187,6 +181,15 @@ class Agent(Protocol):
         ...
 
     def load_state_dict(self, tree: Tree) -> None: ...
+
+
+@runtime_checkable
+class OfflineAgent(Agent, Protocol):
+    """An agent that learns from records alone: a step of the loop is one call of ``update``, and
+    ``act`` and ``observe`` are never called."""
+
+    def check_records(self) -> None:
+        """Raises ``UserError`` if records that it would learn from are not there."""
 
 
 def make_agent(

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from crl import config, seeding
-from crl.agent import Agent, Step
+from crl.agent import Agent, OfflineAgent, Step
 from crl.checkpoint import Tree
 from crl.config import require, require_whole
 from crl.diagnostics import Diagnostics
@@ -128,7 +128,7 @@ def train(
             raise UserError(f"method {method.name!r} needs to know task boundaries, and stream "
                             f"{stream.name!r} hides them; use another method or stream")
     agent.attach(made)
-    if agent.offline:
+    if isinstance(agent, OfflineAgent):
         agent.check_records()
     with _Trainer(agent, stream, seed, checked, watch, Path(out)) as trainer:
         trainer.create(made)
@@ -305,7 +305,8 @@ class _Trainer:
     def _train_task(self, task: Task) -> None:
         p = self.progress
         eval_every = self.config.eval_every or max(1, task.steps // 10)
-        train = self._train_offline if self.agent.offline else self._train_episode
+        offline = isinstance(self.agent, OfflineAgent)
+        train = self._train_offline if offline else self._train_episode
         while p.task_step < task.steps:
             before = p.task_step
             train(task)

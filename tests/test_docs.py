@@ -18,7 +18,11 @@ def blocks(page: str, language: str = "python") -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(), re.S | re.M)
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/planning.md"])
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "experiments/README.md",
+         *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)])
 def test_code_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for table in (registry.agents, registry.methods):
@@ -31,8 +35,7 @@ def test_code_blocks_run(page, tmp_path, monkeypatch):
         exec(compile(block, f"{page}, block {number}", "exec"), module.__dict__)
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md",
-                                  "docs/memories.md", "docs/planning.md", "experiments/README.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text()):
         assert (ROOT / page).parent.joinpath(target).exists(), target

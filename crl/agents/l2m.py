@@ -56,7 +56,6 @@ class L2M(PartsAgent[Windows]):
 
     name = "l2m"
     Config = L2MConfig
-    offline = True
 
     def __init__(self, stream: TaskStream, settings: L2MConfig, seed: int = 0,
                  device: str = "cpu") -> None:

@@ -51,7 +51,6 @@ class PartsAgent(ABC, Generic[S]):
     """
 
     name: str
-    offline = False
     replay: Any
     _beta2 = 0.999  # Adam's
 
@@ -151,9 +150,6 @@ class PartsAgent(ABC, Generic[S]):
         for name, part in self.parts.items():  # of the parameters that there are by now
             part.optimizer = self._adam(part.module, self._paces[name])
         self._prepare()
-
-    def check_records(self) -> None:
-        """There are none, unless a subclass has some."""
 
     def begin_task(self, task: Task) -> None:
         self.methods.begin_task(task)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,32 @@ from torch.nn import functional as F
 
 from crl.nn.attention import join_heads, split_heads
 from crl.nn.layers import Dense
+
+
+class Sight(NamedTuple):
+    """What each of T tokens sees of the others."""
+
+    distance: Tensor  # [T, T] int64, how far back, below the reach
+    hidden: Tensor    # [T, T] or [B, 1, T, T] bool, what it does not see
+
+
+def sight(length: int, reach: int, valid: Tensor | None = None,
+          device: torch.device | str = "cpu") -> Sight:
+    """Causal sight.
+
+    Args:
+        length: T.
+        reach: As of :class:`Attention`.
+        valid: [B, T], false at padding; None: there is none.
+        device: Where to.
+    """
+    place = torch.arange(length, device=device)
+    distance = place[:, None] - place
+    hidden = (distance < 0) | (distance >= reach)
+    if valid is not None:
+        # A padded token sees itself, since a softmax over nothing is not a number.
+        hidden = ((hidden | ~valid[:, None]) & (distance != 0)).unsqueeze(1)
+    return Sight(distance.clamp(0, reach - 1), hidden)
 
 
 class Attend(nn.Module):
@@ -51,24 +77,12 @@ class Attention(nn.Module):
         self.out = Dense(width, width, generator)
         self.distance = nn.Parameter(torch.zeros(heads, reach))
 
-    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-        """[B, T, width], and [B, T], false at padding → [B, T, width]."""
+    def forward(self, x: Tensor, sight: Sight) -> Tensor:
+        """[B, T, width] → [B, T, width]."""
         query, key, value = (split_heads(project(x), self.attend.heads)
                              for project in (self.query, self.key, self.value))
-        found = self.attend(query, key, value, self._mask(x, valid))
-        return cast(Tensor, self.out(join_heads(found)))
-
-    def _mask(self, x: Tensor, valid: Tensor | None) -> Tensor:
-        """Added to the scores, [1 or B, heads, T, T]."""
-        place = torch.arange(x.shape[1], device=x.device)
-        distance = place[:, None] - place
-        seen = (distance >= 0) & (distance < self.distance.shape[1])
-        mask = self.distance[:, distance.clamp(0, self.distance.shape[1] - 1)].unsqueeze(0)
-        if valid is not None:
-            # A padded token sees itself, since a softmax over nothing is not a number.
-            seen = (seen & valid[:, None, :]) | (distance == 0)
-            seen = seen.unsqueeze(1)
-        return mask.masked_fill(~seen, float("-inf"))
+        mask = self.distance[:, sight.distance].masked_fill(sight.hidden, float("-inf"))
+        return cast(Tensor, self.out(join_heads(self.attend(query, key, value, mask))))
 
 
 class FeedForward(nn.Module):
@@ -94,8 +108,8 @@ class Block(nn.Module):
         self.norm_mlp = nn.LayerNorm(width)
         self.mlp = FeedForward(width, generator)
 
-    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-        x = x + self.attention(self.norm_attention(x), valid)
+    def forward(self, x: Tensor, sight: Sight) -> Tensor:
+        x = x + self.attention(self.norm_attention(x), sight)
         return cast(Tensor, x + self.mlp(self.norm_mlp(x)))
 
 
@@ -113,11 +127,13 @@ class Transformer(nn.Module):
     def __init__(self, width: int, layers: int, heads: int, reach: int,
                  generator: torch.Generator) -> None:
         super().__init__()
+        self._reach = reach
         self.blocks = nn.ModuleList(Block(width, heads, reach, generator) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """Tokens [B, T, width], and [B, T], false at padding → [B, T, width]."""
+        seen = sight(x.shape[1], self._reach, valid, x.device)
         for block in self.blocks:
-            x = block(x, valid)
+            x = block(x, seen)
         return cast(Tensor, self.norm(x))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crl.nn.transformer import Attention, Transformer
+from crl.nn.transformer import Attention, Transformer, sight
 
 B, T, W, HEADS = 3, 6, 16, 4
 
@@ -44,7 +44,7 @@ def test_attention_is_the_sum_that_is_written_down() -> None:
                 weights = np.exp(scores) / np.exp(scores).sum()
                 out[b, t, own] = sum(float(w) * v[s, own]
                                      for w, s in zip(weights, seen, strict=True))
-    torch.testing.assert_close(attention(x), attention.out(out), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(attention(x, sight(T, 4)), attention.out(out), atol=1e-5, rtol=1e-4)
 
 
 def test_the_future_changes_nothing_of_the_past() -> None:
