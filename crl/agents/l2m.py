@@ -64,7 +64,8 @@ class L2M(PartsAgent[Windows]):
                 f"{stream.action_space}; use --agent recurrent-sac")
         require(stream.boundaries == "known",
                 f"agent 'l2m' must be told which task it learns; stream {stream.name!r} does not")
-        require(not settings.returns or bool((stream.options or {}).get("observe_reward")),
+        shown = stream.options is None or stream.options["observe_reward"]  # in code: trusted
+        require(not settings.returns or shown,
                 "returns are told by rewards that are seen; add --set stream.observe_reward=true")
         super().__init__(stream, settings, seed, device)
         size, slots = len(self._observation_bounds[0]), 1 + stream.heads
@@ -91,7 +92,7 @@ class L2M(PartsAgent[Windows]):
             len(self._observation_bounds[0]), self._actions.size, width=size.width,
             layers=size.layers, heads=size.heads, window=settings.window, bins=settings.bins,
             returns=settings.returns, generator=self._weights_generator)
-        pool = ModulationPool(model, _modulators(settings), self._weights_generator)
+        pool = ModulationPool(model, modulators(settings), self._weights_generator)
         if settings.pretrained and settings.tune != "full":
             model.requires_grad_(False)
         if settings.pretrained and settings.tune == "pool":
@@ -331,7 +332,7 @@ def _before_steps(episodes: Episodes) -> FloatArray:
     return np.delete(episodes.obs, episodes.offsets[1:] + np.arange(len(episodes)), axis=0)
 
 
-def _modulators(settings: L2MConfig) -> dict[str, Modulator]:
+def modulators(settings: L2MConfig) -> dict[str, Modulator]:
     """What is modulated, and how; as published where they say."""
     blocks = "transformer.blocks.*"
     if settings.kind == "prefix":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import crl
 from crl.agents.l2m_model import Bins
 from crl.data.episodes import Episodes
 from crl.data.minari_store import About, write_data
+from crl.envs.views import ObserveReward
 from crl.errors import UserError
 from crl.evaluation import evaluate
 from crl.methods.base import make_method
@@ -205,6 +207,34 @@ def test_a_policy_forgets_what_was_before_the_reset(pretrained) -> None:
     assert np.array_equal(anew, fresh)
 
 
+def test_returns_to_come_fall_by_the_rewards_that_came(tmp_path) -> None:
+    """Rewards are the last number of an observation, and the policy keeps the account."""
+    def make(render_mode: str | None = None) -> ObserveReward:
+        return ObserveReward(Coloured(0))
+
+    stream, env = TaskStream([Task("corner-0", make, 3, 0)]), make()
+    recorded = expert(0)
+    seen = np.insert(recorded.rewards.reshape(EPISODES, HORIZON), 0, 0, axis=1)
+    shown = replace(recorded, obs=np.column_stack((recorded.obs, seen.ravel())))
+    write_data(tmp_path / "data", "corner-0", "scripted", shown,
+               ABOUT._replace(observation_space=env.observation_space))
+    made = agent(stream, tmp_path / "data", returns=True)
+    crl.train(made, stream, out=tmp_path / "run", **QUIET)
+    policy, unit = made.policy(stream[0]), np.abs(recorded.rewards).max()
+    obs, _ = env.reset(seed=0)
+    state, first, rewards = policy.initial_state(1), np.array([True]), [0.0]
+    for _ in range(5):
+        action, state = policy.step(obs[None], state, first)
+        _, to_go, reward, _, _ = state
+        assert to_go[0, -1] == pytest.approx(
+            np.quantile(recorded.returns, 0.9) / unit - sum(rewards) / unit, abs=1e-4)
+        assert reward[0, -1] == pytest.approx(rewards[-1] / unit, abs=1e-5)
+        obs, got, _, _, _ = env.step(action[0])
+        rewards.append(got)
+        first = np.array([False])
+    assert len(made.parts["model"].module.backbone.rewards) == 2
+
+
 @pytest.mark.parametrize("phase", ["pre-training", "stream"])
 def test_resume_is_bit_identical(phase, pretrained, data, tmp_path) -> None:
     stream = coloured(*NEW, steps=12)
@@ -231,7 +261,6 @@ def test_resume_is_bit_identical(phase, pretrained, data, tmp_path) -> None:
 
 @pytest.mark.parametrize(("settings", "message"), [
     ({"data": "nowhere"}, "crl data"),
-    ({"returns": True}, "stream.observe_reward=true"),
     ({"pretrained": "nowhere"}, "nowhere"),
     ({"window": 4, "pretrained": "it"}, "agent.window=3"),
     ({"bins": 1}, "bins must be above 1"),
@@ -246,6 +275,12 @@ def test_errors_say_what_to_type(settings, message, pretrained, data, tmp_path) 
         crl.train(crl.make_agent("l2m", stream, **{**TINY, **settings}), stream,
                   out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_returns_need_rewards_that_are_seen(data) -> None:
+    stream = crl.make_stream("arm-plain")
+    with pytest.raises(UserError, match=r"stream\.observe_reward=true"):
+        crl.make_agent("l2m", stream, returns=True)
 
 
 def test_records_that_changed_meanwhile_are_refused(data, tmp_path) -> None:
