@@ -14,6 +14,7 @@ from crl.bench.data import bench_data
 from crl.bench.env import bench_env
 from crl.bench.hypernetwork import bench_hypernetwork
 from crl.bench.memory import bench_memory
+from crl.bench.modulation import bench_modulation
 from crl.bench.planner import bench_planner
 from crl.bench.rows import Row
 from crl.bench.sac import bench_sac
@@ -23,5 +24,5 @@ from crl.bench.worldmodel import bench_worldmodel
 BENCHES: dict[str, Callable[[], Iterable[Row]]] = {
     "env": bench_env, "sac": bench_sac, "scan": bench_scan,
     "memory": bench_memory, "planner": bench_planner, "hypernetwork": bench_hypernetwork,
-    "worldmodel": bench_worldmodel, "data": bench_data}
+    "worldmodel": bench_worldmodel, "modulation": bench_modulation, "data": bench_data}
 """Benchmarks by name."""

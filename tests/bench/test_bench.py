@@ -9,7 +9,7 @@ import torch
 from torch.func import functional_call
 
 from crl import bench
-from crl.bench import env, hypernetwork, memory, planner, sac, scan, worldmodel
+from crl.bench import env, hypernetwork, memory, modulation, planner, sac, scan, worldmodel
 from crl.bench.rows import take_turns
 from crl.envs.continual_world import CW10
 from crl.memory.hypernetwork import Hypernetwork
@@ -160,4 +160,13 @@ def test_worldmodel(monkeypatch):
     one_turn(monkeypatch, worldmodel)
     rows = list(bench.BENCHES["worldmodel"]())
     assert [row["case"] for row in rows] == ["update, 2x8", "update, 1x16", "acting"]
+    assert all(row["ours"] > 0 for row in rows)
+
+
+def test_modulation(monkeypatch):
+    for name, value in {"_TURNS": 1, "_STEPS": 1, "_BATCH": 12}.items():
+        monkeypatch.setattr(modulation, name, value)
+    rows = list(bench.BENCHES["modulation"]())
+    assert [row["case"] for row in rows] == [
+        "acting, merged", "acting, a slot", "update, a slot", "update, mixed"]
     assert all(row["ours"] > 0 for row in rows)
