@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from crl.agent import FloatArray, Policy
 from crl.config import require, require_whole
 from crl.errors import UserError
 from crl.stream import Env, Task, make_env, step_env
+
+if TYPE_CHECKING:
+    from crl.workers import Workers
 
 
 class Episode(NamedTuple):
@@ -31,6 +35,7 @@ def evaluate(
     seed: int = 0,
     *,
     deterministic: bool = True,
+    workers: int | Workers = 0,
 ) -> list[Episode]:
     """Runs a policy on a task.
 
@@ -40,20 +45,33 @@ def evaluate(
         episodes: How many.
         seed: Seed of the evaluation: the same seed gives the same episodes.
         deterministic: Take the mode of the policy rather than samples.
+        workers: Ray workers to share the episodes, or how many; 0: this process. The episodes are
+            the same.
     """
     require_whole("episodes", episodes, least=1)
     require(isinstance(task, Task), f"task must be a Task, such as stream['push-v3'], got {task!r}")
     require_whole("seed", seed, least=0)
+    seeds = [seeding.integer(seed, "evaluate", e) for e in range(episodes)]
+    if workers if isinstance(workers, int) else workers.count:
+        from crl.rollout import Wanted, play_all
+        from crl.workers import Workers
+
+        with Workers(workers) if isinstance(workers, int) else nullcontext(workers) as staff:
+            return list(play_all(staff, [Wanted(policy, task, seeds)], deterministic=deterministic))
     env = make_env(task)
     try:
-        expected = policy.spec.observation_low.shape
-        if env.observation_space.shape != expected:
-            raise UserError(f"the policy takes observations of shape {expected}, task "
-                            f"{task.name!r} gives {env.observation_space.shape}")
-        seeds = [seeding.integer(seed, "evaluate", e) for e in range(episodes)]
+        check_fits(policy, env, task.name)
         return [run_episode(policy, env, s, deterministic=deterministic) for s in seeds]
     finally:
         env.close()
+
+
+def check_fits(policy: Policy, env: Env, task: str) -> None:
+    """Raises ``UserError`` unless the policy takes what the environment of a task observes."""
+    expected = policy.spec.observation_low.shape
+    if env.observation_space.shape != expected:
+        raise UserError(f"the policy takes observations of shape {expected}, task {task!r} gives "
+                        f"{env.observation_space.shape}")
 
 
 def run_episode(

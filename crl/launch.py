@@ -101,7 +101,7 @@ def default_out(launch: Mapping[str, Any]) -> Path:
     stream = launch["stream"]["name"].replace(",", "+").replace("/", "-")
     if len(stream) > _LONGEST_NAME:
         stream = stream[:_LONGEST_NAME] + "…"
-    parts = [stream, launch["agent"]["name"], *methods, str(launch["seed"])]
+    parts = [stream, launch["agent"]["name"].replace(":", "-"), *methods, str(launch["seed"])]
     return Path("runs") / "-".join(parts)
 
 
@@ -110,7 +110,7 @@ def run_launch(launch: Launch, out: Path | None = None, watch: Watch | None = No
     launch = {**default_launch(), "methods": [], **launch}
     seed = launch["seed"]
     require_whole("seed", seed, least=0)
-    _check_settings(launch)
+    check_settings(launch)
     stream = make_stream(**launch["stream"])
     methods = [make_method(seed=seeding.integer(seed, "method", m["name"]), **m)
                for m in launch["methods"]]
@@ -126,7 +126,7 @@ def run_launch(launch: Launch, out: Path | None = None, watch: Watch | None = No
                  **launch["train"])
 
 
-def _check_settings(launch: Launch) -> None:
+def check_settings(launch: Launch) -> None:
     """Checks names and types of all settings, before anything is made and before a setting called
     ``seed`` or ``out`` could be taken for the argument of that name.
     """

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,16 +22,18 @@ import torch
 from crl import config, seeding
 from crl.agent import Agent, OfflineAgent, Step
 from crl.checkpoint import Tree
-from crl.config import require, require_whole
+from crl.config import require, require_not_negative, require_whole
 from crl.diagnostics import Diagnostics
 from crl.errors import UserError
 from crl.evaluation import Episode, as_row, read_success, run_episode
 from crl.methods.base import Method, make_method
 from crl.provenance import describe_machine
 from crl.recorder import Recorder
+from crl.rollout import EPISODE_LIMIT_S, Wanted, play_all
 from crl.rows import SCHEMA
 from crl.run import Run, claim
 from crl.stream import Env, Task, TaskStream, step_env
+from crl.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -44,23 +47,31 @@ class TrainConfig:
         eval_episodes: Episodes per evaluation and task.
         eval_tasks: Evaluate on all tasks of the stream, those begun so far, or the current one.
         eval_deterministic: Evaluate the mode of the policy rather than samples.
-        checkpoint_every: Environment steps between checkpoints, at the next end of an episode.
+        checkpoint_every: Environment steps between checkpoints, at the next end of an episode; or
+            ``"evaluation"``: one after every evaluation but the first.
         diagnose: Measure the agent's networks at every evaluation (see :mod:`crl.diagnostics`).
         threads: CPU threads of torch; results are reproducible for an equal number.
+        workers: Ray workers that play evaluation episodes; 0: this process. Results are the same.
+        episode_limit_s: Seconds after which an episode of a worker counts as hung.
     """
 
     eval_every: int | None = None
     eval_episodes: int = 10
     eval_tasks: Literal["all", "seen", "current"] = "all"
     eval_deterministic: bool = True
-    checkpoint_every: int = 10_000
+    checkpoint_every: int | Literal["evaluation"] = 10_000
     diagnose: bool = False
     threads: int = 1
+    workers: int = 0
+    episode_limit_s: float = EPISODE_LIMIT_S
 
     def __post_init__(self) -> None:
-        for name in ("eval_every", "eval_episodes", "checkpoint_every", "threads"):
+        require_not_negative(self, "workers")
+        for name in ("eval_every", "eval_episodes", "checkpoint_every", "threads",
+                     "episode_limit_s"):
             value = getattr(self, name)
-            require(value is None or value > 0, f"{name} must be above 0, got {value}")
+            require(value in (None, "evaluation") or value > 0,
+                    f"{name} must be above 0, got {value}")
         require(self.threads <= 1024, f"threads must be at most 1024, got {self.threads}")
 
 
@@ -190,6 +201,7 @@ class _Trainer:
         self._diagnostics = Diagnostics(agent, stream, seed) if settings.diagnose else None
         self._watch = watch or (lambda progress: None)
         self._envs: dict[str, Env] = {}
+        self._workers = Workers(settings.workers)
         self._episodes = 0
         self._evaluations = 0
         self._recent: deque[bool] = deque(maxlen=10)
@@ -231,6 +243,7 @@ class _Trainer:
         self._recorder.open(run, checkpoint, self.progress.env_step)
 
     def __enter__(self) -> _Trainer:
+        self._workers.__enter__()
         self._threads_before = torch.get_num_threads()
         torch.set_num_threads(self.config.threads)
         return self
@@ -238,6 +251,7 @@ class _Trainer:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: object) -> None:
         torch.set_num_threads(self._threads_before)
+        self._workers.__exit__()
         for env in self._envs.values():
             env.close()
         self._recorder.close(error)
@@ -272,7 +286,7 @@ class _Trainer:
         return time.perf_counter() - self._wall_start
 
     def _cpu(self) -> float:
-        return time.process_time() - self._cpu_start
+        return time.process_time() - self._cpu_start + self._workers.cpu_s
 
     def _save(self) -> None:
         self._recorder.save(self._state(), f"{self.progress.env_step}-{self.progress.task}")
@@ -305,6 +319,8 @@ class _Trainer:
     def _train_task(self, task: Task) -> None:
         p = self.progress
         eval_every = self.config.eval_every or max(1, task.steps // 10)
+        often = self.config.checkpoint_every
+        save_every = eval_every if often == "evaluation" else often
         offline = isinstance(self.agent, OfflineAgent)
         train = self._train_offline if offline else self._train_episode
         while p.task_step < task.steps:
@@ -315,7 +331,7 @@ class _Trainer:
                 break  # the end of a task is evaluated and saved once it is consolidated
             if p.task_step // eval_every > before // eval_every:
                 self._evaluate()
-            if p.task_step // self.config.checkpoint_every > before // self.config.checkpoint_every:
+            if p.task_step // save_every > before // save_every:
                 self._save()
 
     def _train_episode(self, task: Task) -> None:
@@ -368,23 +384,34 @@ class _Trainer:
                  "current": range(p.task, p.task + 1)}[self.config.eval_tasks]
         self._show("evaluating")
         p.eval_success = p.eval_success or [float("nan")] * len(self.stream)
-        for position in which:
-            task = self.stream[position]
-            policy, env = self.agent.policy(task), self._env(task)
-            episodes = []
-            for e in range(self.config.eval_episodes):
-                seed = seeding.integer(self.seed, "evaluate", self._evaluations, position, e)
-                episodes.append(run_episode(policy, env, seed,
-                                            deterministic=self.config.eval_deterministic))
-                self._write("evals", position, e, episodes[-1])
-            p.eval_success[position] = float(np.mean([e.success_once for e in episodes]))
-            self.agent.methods.evaluated(task, p.eval_success[position])
-            self._recorder.scalars({f"eval/{task.name}": p.eval_success[position]}, p.env_step)
+        with closing(self._evaluation_episodes(which)) as played:
+            for position in which:
+                task, episodes = self.stream[position], []
+                for e in range(self.config.eval_episodes):
+                    episodes.append(next(played))
+                    self._write("evals", position, e, episodes[-1])
+                p.eval_success[position] = float(np.mean([e.success_once for e in episodes]))
+                self.agent.methods.evaluated(task, p.eval_success[position])
+                self._recorder.scalars({f"eval/{task.name}": p.eval_success[position]}, p.env_step)
         if self._diagnostics is not None:
             self._write_measures(self._diagnostics)
         self._evaluations += 1
         mean = float(np.mean([p.eval_success[i] for i in which]))
         self._recorder.scalars({"eval/mean": mean}, p.env_step)
+
+    def _evaluation_episodes(self, positions: Sequence[int]) -> Generator[Episode, None, None]:
+        """Those of the tasks at these positions, in order."""
+        deterministic = self.config.eval_deterministic
+        wanted = (Wanted(self.agent.policy(self.stream[i]), self.stream[i],
+                         [seeding.integer(self.seed, "evaluate", self._evaluations, i, e)
+                          for e in range(self.config.eval_episodes)]) for i in positions)
+        if self.config.workers:
+            yield from play_all(self._workers, list(wanted), deterministic=deterministic,
+                                limit_s=self.config.episode_limit_s)
+            return
+        for policy, task, seeds in wanted:
+            for seed in seeds:
+                yield run_episode(policy, self._env(task), seed, deterministic=deterministic)
 
     def _write_measures(self, diagnostics: Diagnostics) -> None:
         p = self.progress

@@ -16,10 +16,10 @@ from crl.agent import Policy
 from crl.config import require
 from crl.data.episodes import Episodes
 from crl.data.names import visited
-from crl.data.workers import side_by_side
 from crl.errors import UserError
 from crl.evaluation import read_success
 from crl.stream import Env, Task, check_spaces, make_env
+from crl.workers import side_by_side
 
 _EPISODES_AT_ONCE = 10  # for one environment, by one worker
 

@@ -20,9 +20,9 @@ from crl.data.collection import CollectConfig, blocks, play
 from crl.data.episodes import Episodes
 from crl.data.folder import DataFolder, Format, Made
 from crl.data.names import visited
-from crl.data.workers import side_by_side
 from crl.run import Run
 from crl.stream import TaskStream
+from crl.workers import side_by_side
 
 _EXPERTS_NEED = {"partially_observable": False, "hide_velocities": False, "frame_stack": 1}
 

@@ -21,7 +21,7 @@ from crl.run import Run
 # Settings that change how a run is carried out, not what is tried: runs may differ in them and
 # still be seeds of one experiment.
 EXECUTION = frozenset({"seed", "out", "device", "threads", "workers", "checkpoint_every",
-                       "diagnose"})
+                       "episode_limit_s", "diagnose"})
 LONGEST_SUFFIX = 60
 
 

@@ -16,8 +16,9 @@ import crl
 from crl.agents.scripted import scripted_policy
 from crl.data import Episodes, collect
 from crl.data.collection import CollectConfig, blocks, play
-from crl.data.workers import _session, side_by_side
+from crl.ray_session import session
 from crl.stream import Task
+from crl.workers import side_by_side
 
 
 class Wide(gymnasium.Env):
@@ -164,7 +165,7 @@ def rays(tmp_path_factory):
     here = Path(__file__).parent
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", f"{here}{os.pathsep}{here.parent}")  # for its workers
-        with _session(2) as ray:
+        with session(2) as ray:
             yield ray
     assert not ray.is_initialized()
     assert set(Path("/tmp").glob("crl-ray-*")) <= before

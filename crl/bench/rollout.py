@@ -1,0 +1,138 @@
+"""Meta-World with the policy in the loop: workers beside one process and vector environments."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from crl.agent import Policy
+from crl.bench.rows import Row, row, take_turns, threads
+from crl.rollout import Known, held_environment, known
+from crl.stream import Task, make_env
+from crl.workers import Workers
+
+_TASK = "push-v3"
+_STEPS = 500      # of a fragment: an episode
+_FRAGMENTS = 8    # of a turn
+_TURNS = 4
+_WORKERS = 2
+_Columns = dict[str, np.ndarray[Any, Any]]
+
+
+class _Vector(NamedTuple):
+    """Environments side by side, whoever made them."""
+
+    reset: Callable[[], Any]
+    step: Callable[[Any], Any]  # actions → observations, rewards, whether episodes ended
+    close: Callable[[], None]
+
+
+def bench_rollout() -> Iterator[Row]:
+    """Seconds per environment step, with a sampling policy 2x256 in the loop.
+
+    Ours are fragments of one episode, as contiguous columns, that Ray workers play; nobody's start
+    is counted. What the engine costs is told by one worker beside the loop that it plays, in time
+    and in CPU time, which other work on the machine does not change; and by this process's CPU time
+    beside its worker's: the inverse is how many workers it can keep busy. Two workers have three
+    peers: that loop in one process, and two environments in processes of their own, which are given
+    actions step by step in batches of two.
+    """
+    from crl.agents.sac import SAC
+    from crl.agents.sac_config import SACConfig
+    from crl.envs.catalog import make_stream
+
+    stream = make_stream(_TASK, horizon=_STEPS)
+    task, policy = stream[0], SAC(stream, SACConfig(hidden=(256, 256))).policy(stream[0])
+    steps = _FRAGMENTS * _STEPS
+
+    def by(workers: Workers) -> Callable[[], object]:
+        shared = workers.put(policy)
+        return lambda: list(workers.map(_fragment, (
+            (shared, known(task), _STEPS, seed) for seed in range(_FRAGMENTS))))
+
+    loop = by(Workers(0))
+    with threads(1), Workers(1) as one:
+        engine, alone = take_turns(by(one), loop, turns=_TURNS, calls=1)
+        start, before = time.process_time(), one.cpu_s
+        by(one)()
+        middle, worker = time.process_time(), one.cpu_s - before
+        loop()
+        here, alone_cpu = middle - start, time.process_time() - middle
+    yield _row("1 worker", "s/step", engine / steps, ("one process", alone / steps))
+    for case, ours, name, theirs in (("1 worker", here + worker, "one process", alone_cpu),
+                                     ("this process", here, "its worker", worker)):
+        yield _row(case, "CPU-s/step", ours / steps, (name, theirs / steps))
+    with threads(1), Workers(_WORKERS) as both, contextlib.ExitStack() as stack:
+        peers = {"one process": loop}
+        for name, vector in (("AsyncVectorEnv", _gymnasium(task)), ("SubprocVecEnv", _sb3(task))):
+            stack.callback(vector.close)
+            peers[name] = partial(_step_by_step, policy, vector)
+        both_s, *seconds = take_turns(by(both), *peers.values(), turns=_TURNS, calls=1)
+    for name, of_peer in zip(peers, seconds, strict=True):
+        yield _row(f"{_WORKERS} workers", "s/step", both_s / steps, (name, of_peer / steps))
+
+
+def _row(case: str, unit: str, ours: float, peer: tuple[str, float]) -> Row:
+    return row("rollout", f"{case}, {_TASK}, fragments of {_STEPS}", unit, ours, peer)
+
+
+def _fragment(policy: Policy, task: Known, steps: int, seed: int) -> _Columns:
+    """An episode of so many steps, as contiguous columns."""
+    env = held_environment(task)
+    obs, _ = env.reset(seed=seed)
+    policy.seed(seed)
+    columns = _columns(policy, steps)
+    state, first = policy.initial_state(1), np.array([True])
+    for step in range(steps):
+        action, state = policy.step(np.asarray(obs, np.float32)[None], state, first, False)
+        following, reward, terminated, truncated, _ = env.step(action[0])
+        first = np.array([terminated or truncated])
+        for name, value in zip(columns, (obs, action[0], reward, first[0]), strict=True):
+            columns[name][step] = value
+        obs = following
+    return columns
+
+
+def _step_by_step(policy: Policy, vector: _Vector) -> None:
+    """As many steps as a turn of fragments has, of environments side by side."""
+    obs = vector.reset()
+    state, first = policy.initial_state(_WORKERS), np.ones(_WORKERS, bool)
+    for step in range(_FRAGMENTS * _STEPS // _WORKERS):
+        if step % _STEPS == 0:
+            columns = _columns(policy, _STEPS, _WORKERS)
+        action, state = policy.step(np.asarray(obs, np.float32), state, first, False)
+        following, reward, first = vector.step(action)
+        for name, value in zip(columns, (obs, action, reward, first), strict=True):
+            columns[name][step % _STEPS] = value
+        obs = following
+
+
+def _columns(policy: Policy, *shape: int) -> _Columns:
+    spec = policy.spec
+    return {"obs": np.empty((*shape, len(spec.observation_low)), np.float32),
+            "action": np.empty((*shape, len(spec.action_low)), np.float32),
+            "reward": np.empty(shape, np.float32), "last": np.empty(shape, np.bool_)}
+
+
+def _gymnasium(task: Task) -> _Vector:
+    from gymnasium.vector import AsyncVectorEnv
+
+    env = AsyncVectorEnv([partial(make_env, task)] * _WORKERS, context="forkserver")
+
+    def step(action: Any) -> Any:
+        obs, reward, terminated, truncated, _ = env.step(action)
+        return obs, reward, terminated | truncated
+
+    return _Vector(lambda: env.reset()[0], step, env.close)
+
+
+def _sb3(task: Task) -> _Vector:
+    from stable_baselines3.common.vec_env import SubprocVecEnv
+
+    env = SubprocVecEnv([partial(make_env, task)] * _WORKERS)
+    return _Vector(env.reset, lambda action: env.step(action)[:3], env.close)
