@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from crl.board import Board
 from crl.checkpoint import CheckpointStore, Tree
 from crl.errors import UserError
-from crl.rows import COLUMNS, MEASURES, Rows
+from crl.rows import COLUMNS, MEASURES, Rows, digest
 from crl.run import Run, claim, write_info
 
 _FILES = {"train": COLUMNS, "evals": COLUMNS, "diagnostics": MEASURES}
@@ -29,6 +31,7 @@ class Recorder:
         self.folder = folder
         self._files = [name for name in _FILES if diagnose or name != "diagnostics"]
         self._info: dict[str, Any] = {}
+        self._kept: dict[str, int] = {}
         self._rows: dict[str, Rows] = {}
         self._board: Board | None = None
         self._claim = contextlib.ExitStack()
@@ -96,6 +99,7 @@ class Recorder:
         except OSError as error:
             raise self._cannot_go_on(error) from None
         self._info = info
+        self._kept = _kept(checkpoint)
 
     def write(self, name: str, row: Mapping[str, Any]) -> None:
         """Adds a row to the file of that name; it can be read when this returns."""
@@ -115,10 +119,18 @@ class Recorder:
         assert self._board is not None
         self._board.flush()
         self._store(self.folder).save(self._with_sizes(state), name)
+        self._kept = _kept(state)
 
     def set_status(self, status: str) -> None:
-        """Writes ``running``, ``interrupted``, ``failed`` or ``finished`` into ``run.json``."""
+        """Writes ``running``, ``interrupted``, ``failed`` or ``finished`` into ``run.json``.
+
+        A finished run also says what its CSV files are, and how many bytes it has kept.
+        """
         self._info["status"] = status
+        if status == "finished":
+            self._info["kept"] = self._kept
+            self._info["sha256"] = {f"{name}.csv": digest(self.folder / f"{name}.csv")
+                                    for name in self._files}
         try:
             write_info(self.folder, self._info)
         except OSError:
@@ -164,3 +176,17 @@ class Recorder:
     def _cannot_go_on(self, error: OSError) -> UserError:
         return UserError(f"{self._cannot_write(error)}; the run is safe up to its last checkpoint: "
                          f"make room, then type 'crl resume {self.folder}'")
+
+
+def _kept(state: Tree) -> dict[str, int]:
+    """Bytes of an agent's networks, and of what its methods hold."""
+    return {"networks": _bytes(state["agent"].get("parts")),
+            "methods": _bytes(state["agent"].get("methods"))}
+
+
+def _bytes(tree: Any) -> int:
+    if isinstance(tree, dict):
+        return sum(map(_bytes, tree.values()))
+    if isinstance(tree, list):
+        return sum(map(_bytes, tree))
+    return int(tree.nbytes) if isinstance(tree, np.ndarray) else 0

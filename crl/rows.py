@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 import os
 import warnings
 from collections.abc import Mapping
@@ -82,6 +83,11 @@ class Rows:
     def close(self) -> None:
         with contextlib.suppress(OSError):  # a row that could not be written cannot be now
             self._file.close()
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file's content, in hex."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def read_columns(path: Path, columns: Mapping[str, type] = COLUMNS) -> dict[str, NDArray[Any]]:

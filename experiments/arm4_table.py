@@ -8,8 +8,6 @@ that they added to the networks; per task of the stream.
 
 from __future__ import annotations
 
-import json
-
 import matplotlib
 import numpy as np
 from arm4 import ROWS
@@ -55,7 +53,7 @@ def _runs(name: str, row: str) -> list[Run]:
 
 
 def _kept(run: Run) -> dict[str, int]:
-    kept: dict[str, int] = json.loads((run.folder / "kept.json").read_text())
+    kept: dict[str, int] = run.info["kept"]
     return kept
 
 

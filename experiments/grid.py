@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import shutil
 import subprocess
@@ -11,11 +10,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-
-from crl.run import Run
 
 RESULTS = Path(__file__).parent / "results"
 PROCESSES = 2
@@ -64,23 +58,7 @@ def _run(name: str, job: str, arguments: Sequence[str]) -> str:
         return f"{job}: {done.stderr.strip()}"
     target = RESULTS / name / job
     target.mkdir(parents=True, exist_ok=True)
-    (target / "kept.json").write_text(json.dumps(_bytes_kept(Run(folder))) + "\n")
     for file in ("evals.csv", "diagnostics.csv", "run.json"):  # run.json last: then it is whole
         if (folder / file).exists():
             shutil.copyfile(folder / file, target / file)
     return f"{job}: finished"
-
-
-def _bytes_kept(run: Run) -> dict[str, int]:
-    """Bytes at the end of a run: what methods hold, and the networks' parameters."""
-    agent = run.checkpoint()["agent"]
-    return {"methods": _bytes(agent["methods"]),
-            "networks": _bytes(agent["parts"])}
-
-
-def _bytes(tree: Any) -> int:
-    if isinstance(tree, dict):
-        return sum(_bytes(value) for value in tree.values())
-    if isinstance(tree, list):
-        return sum(_bytes(value) for value in tree)
-    return int(tree.nbytes) if isinstance(tree, np.ndarray) else 0

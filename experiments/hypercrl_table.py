@@ -12,7 +12,6 @@ less 1. `bytes_kept`: of networks and methods at the end.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -64,8 +63,7 @@ def _just_and_final(runs: list[Run]) -> tuple[Array, Array]:
 
 
 def _kept(run: Run) -> int:
-    kept: dict[str, int] = json.loads((run.folder / "kept.json").read_text())
-    return sum(kept.values())
+    return int(sum(run.info["kept"].values()))
 
 
 def tables() -> dict[str, Rows]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from crl.checkpoint import replace_file
-from crl.errors import UserError
+from crl.outputs import check_writable, write_files
 from crl.run import Run
 
 __all__ = ["report"]
@@ -46,7 +43,7 @@ def report(runs: Sequence[str | Path | Run], out: str | Path) -> Path:
     folder = Path(out)
     loaded = load(runs)
     found = sections(loaded)
-    _check_writable(folder)
+    check_writable(folder)
     drawn = [(section, views(section, POINT_BUDGET // len(found))) for section in found]
     content: dict[str, bytes] = {}
     for number, (section, seen) in enumerate(drawn, 1):
@@ -59,33 +56,5 @@ def report(runs: Sequence[str | Path | Run], out: str | Path) -> Path:
                           "--out", str(folder)])
     made = f"Made by crl {__version__}, {time.strftime('%Y-%m-%d %H:%M')}."
     content["index.html"] = page(drawn, loaded, command, made).encode()
-    _write(folder, content)
+    write_files(folder, content)
     return folder / "index.html"
-
-
-def _check_writable(folder: Path) -> None:
-    """Says what is wrong with ``folder`` before the work rather than after it."""
-    nearest = next(path for path in (folder.absolute(), *folder.absolute().parents)
-                   if path.exists())
-    if not nearest.is_dir():
-        raise UserError(f"cannot write the report to {folder}: {nearest} is a file; "
-                        "choose another --out")
-    if not os.access(nearest, os.W_OK):
-        raise UserError(f"cannot write the report to {folder}: no permission in {nearest}; "
-                        "choose another --out")
-
-
-def _write(folder: Path, content: dict[str, bytes]) -> None:
-    """Each file is the old one or the new one at any instant; a new folder stays only if whole."""
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, data in content.items():
-            replace_file(folder / name, data)
-    except BaseException as error:
-        if made:
-            shutil.rmtree(made[-1], ignore_errors=True)
-        if isinstance(error, OSError):
-            raise UserError(f"cannot write the report to {folder}: {error.strerror}; "
-                            "choose another --out") from None
-        raise
