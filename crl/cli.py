@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import signal
 import sys
@@ -78,17 +79,14 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("train", _train,
                   "Train an agent on a stream; with no options, the demo's PackNet.")
-    sub.add_argument("--config", type=Path, help="JSON file, such as the run.json of a run")
-    sub.add_argument("--stream", help="'crl list streams', or tasks: push-v3,window-close-v3")
-    sub.add_argument("--agent", help="'crl list agents'")
-    sub.add_argument("--method", action="append", help="'crl list methods'; may be repeated")
-    sub.add_argument("--seed", type=_natural)
+    _add_launch(sub)
+    sub.add_argument("--protocol", help="'crl list protocols': stream and evaluations of a "
+                     "leaderboard")
     sub.add_argument("--out", type=Path, help="the run folder; must not exist")
-    sub.add_argument("--device", help="cpu (default), cuda, cuda:1")
+    sub.add_argument("--workers", type=_natural, metavar="N",
+                     help="Ray workers that evaluate; the same rows; default: 0, this process")
     sub.add_argument("--diagnose", action="store_true",
                      help="measure the networks at every evaluation: diagnostics.csv")
-    sub.add_argument("--set", action="append", default=[], metavar="SECTION.NAME=VALUE",
-                     help="a setting of stream, agent, train or a method; may be repeated")
 
     sub = command("resume", _resume, "Go on with a run that was stopped, bit-identically.")
     sub.add_argument("folder", type=Path)
@@ -99,15 +97,37 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--episodes", type=_positive, help="default: 10; 100 of --memory")
     sub.add_argument("--seed", type=_natural, default=0)
     sub.add_argument("--stochastic", action="store_true", help="sample actions")
+    sub.add_argument("--workers", type=_natural, default=0, metavar="N",
+                     help="Ray workers; the same episodes; default: 0, this process")
     sub.add_argument("--memory", action="store_true",
                      help="success at correlation horizons, beside a control without memory")
     sub.add_argument("--lengths", type=_lengths, default=(), metavar="L,L,…",
                      help="lengths of a memory task to test, such as 100,300,1000")
     sub.add_argument("--video", type=Path, help="write the episodes to this .mp4 (needs --task)")
 
+    sub = command("tune", _tune, "Train with settings drawn from a space, by Ray Tune; after a "
+                  "kill the same command goes on.")
+    _add_launch(sub)
+    sub.add_argument("--search", action="append", default=[], metavar="SECTION.NAME=KIND(…)",
+                     help="a setting and what it may be, in quotes: 'seed=grid(0,1,2)', "
+                     "'agent.learning_rate=loguniform(1e-4,1e-2)'; also uniform, randint, "
+                     "lograndint, choice; may be repeated")
+    sub.add_argument("--samples", type=_positive, default=1,
+                     help="draws of the space; every grid is repeated as often; default: 1")
+    sub.add_argument("--workers", type=_positive, default=os.cpu_count() or 1, metavar="N",
+                     help="trials at once, a core each; default: one for each core")
+    sub.add_argument("--out", type=Path, required=True, help="the folder of all trials")
+
     sub = command("report", _report, "Write a self-contained HTML page, PNG and CSV from runs.")
     sub.add_argument("folders", type=Path, nargs="+")
     sub.add_argument("--out", type=Path, default=Path("report"))
+
+    sub = command("leaderboard", _leaderboard,
+                  "Rank the runs of a protocol in a folder: a self-contained page, Markdown, CSV.")
+    sub.add_argument("folder", type=Path, help="holds run folders, or folders of them")
+    sub.add_argument("--out", type=Path, default=Path("leaderboard"))
+    sub.add_argument("--check", action="store_true",
+                     help="say whether the runs may be submitted, and write nothing")
 
     sub = command("data", _data, "Make Minari data sets of expert play, or of what a run played; "
                   "after a kill the same command goes on.")
@@ -130,14 +150,59 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--set", action="append", default=[], metavar="stream.NAME=VALUE",
                      help="a setting of the stream, such as stream.horizon=100; may be repeated")
 
+    sub = command("export", _export, "Write policies as bundles that run without torch.")
+    sub.add_argument("source", type=Path, metavar="RUN",
+                     help="a run folder, or a .zip of Stable-Baselines3: opening that runs what is "
+                     "in it")
+    sub.add_argument("--task", help="one task of the run; default: all, a bundle for each")
+    sub.add_argument("--robot", help="the task that the model in a .zip was trained on")
+    sub.add_argument("--out", type=Path, required=True, help="the bundle; must not exist")
+    sub.add_argument("--rate", type=_number, metavar="HZ", help="control steps in a second; "
+                     "default: the simulated robot's")
+    sub.add_argument("--safe", type=_numbers, metavar="A,A,…",
+                     help="the action to fall back on; default: 0")
+    sub.add_argument("--slew", type=_numbers, metavar="S,S,…",
+                     help="how far each number of an action may change in a second")
+
+    sub = command("drive", _drive, "Drive a simulated robot with a bundle, in real time; the exit "
+                  "status is 1 if limits were left.")
+    sub.add_argument("bundle", type=Path, help="what 'crl export' wrote; or a folder of bundles, "
+                     "which take turns")
+    sub.add_argument("--robot", help="'crl list tasks'; default: what the bundle was trained on")
+    sub.add_argument("--seconds", type=_number, default=10.0, help="default: 10")
+    sub.add_argument("--rate", type=_number, metavar="HZ", help="control steps in a second; "
+                     "default: the bundle's")
+    sub.add_argument("--fault", action="append", default=[], metavar="NAME=VALUE",
+                     help="noise, drop, delay, nan or slow, such as drop=0.1; may be repeated")
+    sub.add_argument("--seed", type=_natural, default=0)
+    sub.add_argument("--video", type=Path, help="film it afterwards: an .mp4")
+    sub.add_argument("--json", action="store_true", help="print the summary as JSON")
+    sub.add_argument("--serve", metavar="HOST:PORT", help="drive a robot that connects to this "
+                     "instead: 127.0.0.1:7000; see docs/deployment.md")
+    sub.add_argument("--token", type=Path, metavar="FILE",
+                     help="holds what a robot must know; needed for other hosts than this one")
+
     sub = command("bench", _bench, "Measure speed: ours, the peer and the floor, side by side.")
     sub.add_argument("name", nargs="?", help="which benchmark; default: all")
     sub.add_argument("--json", action="store_true", help="one JSON object a line")
 
-    sub = command("list", _list, "List streams, agents, methods, memories, planners or tasks.")
+    sub = command("list", _list,
+                  "List streams, agents, methods, memories, planners, tasks or protocols.")
     sub.add_argument("kind", choices=("streams", "agents", "methods", "memories", "planners",
-                                      "tasks"))
+                                      "tasks", "protocols"))
     return parser
+
+
+def _add_launch(sub: argparse.ArgumentParser) -> None:
+    """Options that say what is trained."""
+    sub.add_argument("--config", type=Path, help="JSON file, such as the run.json of a run")
+    sub.add_argument("--stream", help="'crl list streams', or tasks: push-v3,window-close-v3")
+    sub.add_argument("--agent", help="'crl list agents'")
+    sub.add_argument("--method", action="append", help="'crl list methods'; may be repeated")
+    sub.add_argument("--seed", type=_natural)
+    sub.add_argument("--device", help="cpu (default), cuda, cuda:1")
+    sub.add_argument("--set", action="append", default=[], metavar="SECTION.NAME=VALUE",
+                     help="a setting of stream, agent, train or a method; may be repeated")
 
 
 def _natural(text: str) -> int:
@@ -150,6 +215,22 @@ def _positive(text: str) -> int:
     if text.strip("0") and text.isdecimal() and text.isascii() and len(text) <= _LONGEST_NUMBER:
         return int(text)
     raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text[:40]!r}")
+
+
+def _number(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        value = float(text)
+        if text.isascii() and 0 < value < math.inf:
+            return value
+    raise argparse.ArgumentTypeError(f"expected a number above 0, got {text[:40]!r}")
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected numbers with commas between them, got {text[:40]!r}") from None
 
 
 def _lengths(text: str) -> tuple[int, ...]:
@@ -168,15 +249,19 @@ def _demo(options: argparse.Namespace) -> None:
     print(f"\nreport: {report(list(runs.values()), options.out / 'report')}")
 
 
-def _train(options: argparse.Namespace) -> None:
-    from crl.launch import apply_settings, default_launch, default_out, read_launch, run_launch
-    from crl.progress import Display
+def _launch(options: argparse.Namespace, protocol: Any = None) -> dict[str, Any]:
+    """The launch that options of :func:`_add_launch` describe, under a protocol or none."""
+    from crl.launch import apply_settings, default_launch, read_launch
 
     launch = default_launch()
     if options.config:
         launch = read_launch(options.config)
-    elif any(o is not None for o in (options.stream, options.agent, options.method)):
+    elif any(o is not None for o in (options.stream, options.agent, options.method, protocol)):
         launch["methods"] = []
+    if protocol and options.stream is not None:
+        raise UserError("--protocol says which stream; leave --stream out")
+    if protocol:
+        protocol.apply_to(launch)
     if options.stream is not None:
         launch["stream"] = {"name": options.stream}
     if options.agent is not None:
@@ -187,8 +272,21 @@ def _train(options: argparse.Namespace) -> None:
         if getattr(options, name) is not None:
             launch[name] = getattr(options, name)
     apply_settings(launch, options.set)
+    if protocol:
+        protocol.require_followed(launch)
+    return launch
+
+
+def _train(options: argparse.Namespace) -> None:
+    from crl.launch import default_out, run_launch
+    from crl.leaderboard import protocols
+    from crl.progress import Display
+
+    launch = _launch(options, None if options.protocol is None else protocols.get(options.protocol))
     if options.diagnose:
         launch["train"]["diagnose"] = True
+    if options.workers is not None:
+        launch["train"]["workers"] = options.workers
     out = options.out or default_out(launch)
     with Display() as display:
         run = run_launch(launch, out, watch=partial(display, out.name))
@@ -213,12 +311,15 @@ def _eval(options: argparse.Namespace) -> None:
     from crl.run import Run
     from crl.tables import console, evaluation_table
     from crl.video import record
+    from crl.workers import Workers
 
     if options.memory or options.lengths:
-        if options.video or options.stochastic:
-            raise UserError("--memory counts successes of the deterministic policy; leave --video "
-                            "and --stochastic out")
+        if options.video or options.stochastic or options.workers:
+            raise UserError("--memory counts successes of the deterministic policy, all episodes "
+                            "at once; leave --video, --stochastic and --workers out")
         return _eval_memory(options)
+    if options.video and options.workers:
+        raise UserError("--video films in this process; leave --workers out")
     if options.video and options.task is None:
         raise UserError("--video shows one task; add --task, one of those that 'crl eval "
                         f"{options.folder}' lists")
@@ -228,13 +329,14 @@ def _eval(options: argparse.Namespace) -> None:
     episodes = options.episodes or 10
     settings = {"seed": options.seed, "deterministic": not options.stochastic}
     results = {}
-    for task in tasks:
-        policy = agent.policy(task)
-        if options.video:
-            rows = record(policy, stream, task, options.video, episodes, **settings)
-        else:
-            rows = evaluate(policy, task, episodes, **settings)
-        results[task.name] = rows
+    with Workers(options.workers) as workers:
+        for task in tasks:
+            policy = agent.policy(task)
+            if options.video:
+                rows = record(policy, stream, task, options.video, episodes, **settings)
+            else:
+                rows = evaluate(policy, task, episodes, workers=workers, **settings)
+            results[task.name] = rows
     console().print(evaluation_table(results))
 
 
@@ -257,10 +359,40 @@ def _eval_memory(options: argparse.Namespace) -> None:
     console().print(memory_table(rows))
 
 
+def _tune(options: argparse.Namespace) -> None:
+    from crl.progress import Display
+    from crl.search import parse_axis, results_table, search
+    from crl.tables import console
+    from crl.tune import check
+
+    launch, axes = _launch(options), [parse_axis(text) for text in options.search]
+    try:
+        with Display() as display:
+            results = search(launch, axes, options.out, samples=options.samples,
+                             workers=options.workers, watch=display)
+    except KeyboardInterrupt:
+        print("crl: stopped; type the same command again to go on", file=sys.stderr)
+        sys.exit(130)
+    console().print(results_table(results, axes))
+    check(results)
+    print(f"trials: {options.out}; type 'crl report {options.out}' to compare them")
+
+
 def _report(options: argparse.Namespace) -> None:
     from crl.report import report
+    from crl.tune import trial_runs
 
-    print(f"report: {report(options.folders, options.out)}")
+    runs = [run for folder in options.folders for run in trial_runs(folder) or [folder]]
+    print(f"report: {report(runs, options.out)}")
+
+
+def _leaderboard(options: argparse.Namespace) -> None:
+    from crl.leaderboard import check, leaderboard
+
+    if options.check:
+        print(f"{options.folder} may be submitted: {check(options.folder)}")
+    else:
+        print(f"leaderboard: {leaderboard(options.folder, options.out)}")
 
 
 def _data(options: argparse.Namespace) -> None:
@@ -300,6 +432,98 @@ def _data(options: argparse.Namespace) -> None:
             print("crl: stopped; type the same command again to go on", file=sys.stderr)
             sys.exit(130)
     console().print(data_table(made))
+
+
+def _export(options: argparse.Namespace) -> None:
+    from crl.deploy.bundle import Options, export_run, export_zip
+    from crl.envs.catalog import make_stream
+    from crl.run import Run
+
+    settings = Options(options.rate, options.safe, options.slew)
+    if options.source.suffix == ".zip":
+        if options.robot is None or options.task is not None:
+            raise UserError("a .zip does not say what it is for; give --robot and no --task")
+        print(f"crl: opening {options.source} runs what is pickled in it", file=sys.stderr)
+        made = [export_zip(options.source, make_stream(options.robot), options.out, settings)]
+    elif options.robot is not None:
+        raise UserError("a run says itself which robots it is for; leave --robot out")
+    else:
+        made = export_run(Run(options.source), options.out, options.task, settings)
+    for folder in made:
+        print(f"bundle: {folder}")
+
+
+def _drive(options: argparse.Namespace) -> None:
+    from crl.envs.rendering import choose_renderer
+
+    if options.video:
+        choose_renderer()
+    if options.serve:
+        return _serve(options)
+    from crl.deploy.drive import drive
+    from crl.deploy.faults import parse_faults
+    from crl.deploy.film import film
+    from crl.deploy.live import LiveView
+    from crl.deploy.robots import BundleError, find_robots, load_all
+    from crl.deploy.summary import outcome_table, summary, timing_table
+    from crl.tables import console
+
+    faults = parse_faults(options.fault)
+    names = [name.strip() for name in options.robot.split(",")] if options.robot else []
+    try:
+        robots = find_robots(load_all(options.bundle), names)
+        if options.video and len(robots) > 1:
+            raise UserError("--video shows one robot; add --robot, one of "
+                            f"{', '.join(robot.task.name for robot in robots)}")
+        manifests = {robot.task.name: robot.policy.manifest for robot in robots}
+        out = console()
+        with LiveView(manifests, options.seconds, out) as watch:
+            result = drive(robots, options.seconds, rate_hz=options.rate, faults=faults,
+                           seed=options.seed, watch=watch)
+    except BundleError as error:
+        raise UserError(str(error)) from None
+    except KeyboardInterrupt:
+        print("crl: stopped", file=sys.stderr)
+        sys.exit(130)
+    if options.video:
+        film(result, robots[0], options.seed, options.video)
+    if options.json:
+        print(json.dumps(summary(result, faults)), flush=True)
+    else:
+        out.print(timing_table(result))
+        out.print(outcome_table(result))
+    if result.wrong():
+        sys.stdout.flush()
+        sys.exit(1)
+
+
+def _serve(options: argparse.Namespace) -> None:
+    import ipaddress
+    import socket
+
+    from crl.deploy.robots import BundleError, load_all
+    from crl.deploy.serve import Desk, serve
+
+    host, _, port = options.serve.rpartition(":")
+    try:
+        local = ipaddress.ip_address(host).is_loopback
+        number = range(2**16)[int(port)]
+    except (ValueError, IndexError):
+        raise UserError(f"--serve takes an address and a port, such as 127.0.0.1:7000, got "
+                        f"{options.serve!r}") from None
+    if not local and options.token is None:
+        raise UserError(f"whoever reaches {host} could drive; add --token FILE")
+    token = options.token.read_text().strip() if options.token else None
+    if token == "":
+        raise UserError(f"{options.token} is empty; write a long random word into it")
+    try:
+        desk = Desk(load_all(options.bundle), token)
+    except BundleError as error:
+        raise UserError(str(error)) from None
+    with socket.create_server((host, number), backlog=1) as server:
+        print(f"serving on {host}:{server.getsockname()[1]}", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            serve(server, desk)
 
 
 def _bench(options: argparse.Namespace) -> None:

@@ -20,16 +20,18 @@ from crl.envs.memory_names import LENGTH_EXAMPLES, REPEAT_PREVIOUS
 from crl.envs.metaworld_tasks import TASKS
 from crl.envs.popgym_tasks import POPGYM_TASKS
 from crl.evaluation import Episode
+from crl.leaderboard.protocols import PROTOCOLS
 from crl.memory_evaluation import MemoryRow
 from crl.progress import share
 
 
 def names_table(kind: str) -> Table:
     """What ``crl list`` prints: ``"streams"``, ``"agents"``, ``"methods"``, ``"memories"``,
-    ``"planners"`` or ``"tasks"``."""
+    ``"planners"``, ``"tasks"`` or ``"protocols"``."""
     table = _table()
     columns, rows = {"streams": _streams, "agents": _agents, "methods": _methods,
-                     "memories": _memories, "planners": _planners, "tasks": _tasks}[kind]()
+                     "memories": _memories, "planners": _planners, "tasks": _tasks,
+                     "protocols": _protocols}[kind]()
     for column in columns:
         table.add_column(column)
     for row in rows:
@@ -173,6 +175,13 @@ def _tasks() -> Rows:
     rows += [(name, "Meta-World v3") for name in TASKS]
     rows.append(("any Gymnasium id", "flat Box observations, flat Box or Discrete actions"))
     return ("task", "from"), rows
+
+
+def _protocols() -> Rows:
+    rows: list[tuple[str, ...]] = [
+        (p.name, str(p.version), p.told, str(p.seeds), p.score, p.about)
+        for p in PROTOCOLS.values()]
+    return ("protocol", "version", "incremental", "seeds", "score", "what for"), rows
 
 
 def _first_line(thing: object) -> str:

@@ -16,6 +16,8 @@ from crl.bench.hypernetwork import bench_hypernetwork
 from crl.bench.memory import bench_memory
 from crl.bench.modulation import bench_modulation
 from crl.bench.planner import bench_planner
+from crl.bench.policy import bench_policy
+from crl.bench.rollout import bench_rollout
 from crl.bench.rows import Row
 from crl.bench.sac import bench_sac
 from crl.bench.scan import bench_scan
@@ -24,5 +26,6 @@ from crl.bench.worldmodel import bench_worldmodel
 BENCHES: dict[str, Callable[[], Iterable[Row]]] = {
     "env": bench_env, "sac": bench_sac, "scan": bench_scan,
     "memory": bench_memory, "planner": bench_planner, "hypernetwork": bench_hypernetwork,
-    "worldmodel": bench_worldmodel, "modulation": bench_modulation, "data": bench_data}
+    "worldmodel": bench_worldmodel, "modulation": bench_modulation, "policy": bench_policy,
+    "data": bench_data, "rollout": bench_rollout}
 """Benchmarks by name."""
