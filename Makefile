@@ -13,7 +13,7 @@ demo: .venv/installed
 test: .venv/installed-dev
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 bench: .venv/installed
 	$(BIN)/crl bench

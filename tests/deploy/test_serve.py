@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -210,7 +211,9 @@ def test_a_silent_robot_makes_room_for_the_next(gru_bundle, monkeypatch):
 
 def test_it_serves_until_it_is_interrupted(gru_bundle):
     process = subprocess.Popen([sys.executable, "-m", "crl", "drive", str(gru_bundle), "--serve",
-                                "127.0.0.1:0"], stdout=subprocess.PIPE, text=True)
+                                "127.0.0.1:0"], stdout=subprocess.PIPE, text=True,
+                               # What a shell starts in the background ignores it.
+                               preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL))
     line = process.stdout.readline()
     assert line.startswith("serving on 127.0.0.1:")
     robot = Robot(("127.0.0.1", int(line.rpartition(":")[2])))

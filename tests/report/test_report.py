@@ -326,7 +326,7 @@ def test_unwritable_out_is_one_line_and_leaves_nothing(
             raise OSError(28, "No space left on device")
         path.write_bytes(content)
 
-    monkeypatch.setattr("crl.report.replace_file", full)
+    monkeypatch.setattr("crl.outputs.replace_file", full)
     with pytest.raises(UserError, match="No space left on device"):
         report([run], tmp_path / "deep" / "report")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "file"]
