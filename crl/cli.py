@@ -163,6 +163,7 @@ def _parser() -> argparse.ArgumentParser:
                      help="the action to fall back on; default: 0")
     sub.add_argument("--slew", type=_numbers, metavar="S,S,…",
                      help="how far each number of an action may change in a second")
+    sub.add_argument("--sign", type=Path, metavar="KEY.pem", help="a private ed25519 key")
 
     sub = command("drive", _drive, "Drive a simulated robot with a bundle, in real time; the exit "
                   "status is 1 if limits were left.")
@@ -172,6 +173,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--seconds", type=_number, default=10.0, help="default: 10")
     sub.add_argument("--rate", type=_number, metavar="HZ", help="control steps in a second; "
                      "default: the bundle's")
+    sub.add_argument("--key", type=Path, metavar="PUBLIC.pem",
+                     help="refuse a bundle that is not signed by this ed25519 key")
     sub.add_argument("--fault", action="append", default=[], metavar="NAME=VALUE",
                      help="noise, drop, delay, nan or slow, such as drop=0.1; may be repeated")
     sub.add_argument("--seed", type=_natural, default=0)
@@ -439,7 +442,7 @@ def _export(options: argparse.Namespace) -> None:
     from crl.envs.catalog import make_stream
     from crl.run import Run
 
-    settings = Options(options.rate, options.safe, options.slew)
+    settings = Options(options.rate, options.safe, options.slew, options.sign)
     if options.source.suffix == ".zip":
         if options.robot is None or options.task is not None:
             raise UserError("a .zip does not say what it is for; give --robot and no --task")
@@ -471,7 +474,7 @@ def _drive(options: argparse.Namespace) -> None:
     faults = parse_faults(options.fault)
     names = [name.strip() for name in options.robot.split(",")] if options.robot else []
     try:
-        robots = find_robots(load_all(options.bundle), names)
+        robots = find_robots(load_all(options.bundle, options.key), names)
         if options.video and len(robots) > 1:
             raise UserError("--video shows one robot; add --robot, one of "
                             f"{', '.join(robot.task.name for robot in robots)}")
@@ -517,7 +520,7 @@ def _serve(options: argparse.Namespace) -> None:
     if token == "":
         raise UserError(f"{options.token} is empty; write a long random word into it")
     try:
-        desk = Desk(load_all(options.bundle), token)
+        desk = Desk(load_all(options.bundle, options.key), token)
     except BundleError as error:
         raise UserError(str(error)) from None
     with socket.create_server((host, number), backlog=1) as server:

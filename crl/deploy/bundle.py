@@ -4,6 +4,7 @@
 
     manifest.json        everything that whoever runs the policy must know (manifest.schema.json)
     manifest.sha256      its hash; `sha256sum --check manifest.sha256`
+    manifest.sig         its ed25519 signature, if somebody signs
     policy.onnx          (observation, state) → (action, next state)
     weights.safetensors  the parameters that it was made of
     golden.npz           what PyTorch did in a few hundred steps
@@ -19,7 +20,7 @@ import shutil
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -31,6 +32,7 @@ from crl.deploy.card import model_card
 from crl.deploy.golden import play
 from crl.deploy.manifest import BundleError, Manifest
 from crl.deploy.onnx_model import OPSET, convert
+from crl.deploy.signature import private_key
 from crl.deploy.steps import step_maker
 from crl.envs.terms import Term, terms
 from crl.errors import UserError
@@ -41,6 +43,9 @@ try:
     from crl.deploy.runtime import BundlePolicy, load
 except ImportError:
     raise UserError("bundles need an extra; type: pip install 'crl[deploy]'") from None
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 TOLERANCE = 1e-5
 _PACKAGES = ("crl", "torch", "onnx", "onnxscript", "onnxruntime", "numpy")
@@ -53,11 +58,13 @@ class Options(NamedTuple):
         rate_hz: Control steps in a second; None: as the simulated robot has it.
         safe: The action to fall back on, [act]; None: 0, or what is nearest to it; choice 0.
         slew_per_s: How far each number of an action may change in a second, [act]; None: no limit.
+        sign: Who signs it: a private ed25519 key in PEM; None: nobody.
     """
 
     rate_hz: float | None = None
     safe: Sequence[float] | None = None
     slew_per_s: Sequence[float] | None = None
+    sign: Path | None = None
 
 
 _DEFAULTS = Options()
@@ -134,7 +141,7 @@ def export_policy(policy: Policy, task: Task, stream: TaskStream, out: Path,
             PyTorch, or ``out`` exists or cannot be written. Nothing half-written is left.
     """
     require(not out.exists(), f"{out} exists already; choose another --out")
-    maker = step_maker(policy)
+    maker, key = step_maker(policy), _key(options)
     env = stream.make(task)
     try:
         rate = options.rate_hz or control_rate(env, task.name)
@@ -153,7 +160,8 @@ def export_policy(policy: Policy, task: Task, stream: TaskStream, out: Path,
                    "reset": "initial"} for name, shape in step.state.items()],
         "parity": {"steps": len(golden.first), "episodes": int(golden.first.sum()),
                    "largest_error": 0.0, "tolerance": TOLERANCE},
-        "simulation": stream.options, "signature": None}
+        "simulation": stream.options, "signature": key and {
+            "algorithm": "ed25519", "public_key": key.public_key().public_bytes_raw().hex()}}
     try:
         manifest["parity"]["largest_error"] = BundlePolicy(model, manifest).prove(golden)
     except BundleError as error:
@@ -164,7 +172,7 @@ def export_policy(policy: Policy, task: Task, stream: TaskStream, out: Path,
                 files.CARD: model_card(manifest).encode()}
     manifest["files"] = {name: {"sha256": hashlib.sha256(content).hexdigest(),
                                 "bytes": len(content)} for name, content in contents.items()}
-    _write(out, manifest, contents)
+    _write(out, manifest, contents, key)
     return out
 
 
@@ -215,15 +223,24 @@ def _number(value: np.float32) -> float | None:
     return float(str(value)) if np.isfinite(value) else None
 
 
-def _write(out: Path, manifest: Manifest, contents: dict[str, bytes]) -> None:
+def _key(options: Options) -> Ed25519PrivateKey | None:
+    try:
+        return private_key(options.sign) if options.sign else None
+    except BundleError as error:
+        raise UserError(str(error)) from None
+
+
+def _write(out: Path, manifest: Manifest, contents: dict[str, bytes],
+           key: Ed25519PrivateKey | None) -> None:
     content = (json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
     unfinished = out.with_name(f".{out.name}.unfinished")
     try:
         made = [folder for folder in out.parents if not folder.exists()]
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
+        signed = {files.SIGNATURE: key.sign(content)} if key else {}
         for name, part in {**contents, files.MANIFEST: content,
-                           files.SEAL: files.seal(content)}.items():
+                           files.SEAL: files.seal(content), **signed}.items():
             write_synced(unfinished / name, part)
         load(unfinished)
         unfinished.rename(out)

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crl.deploy.manifest import LARGEST, BundleError, Manifest, read_manifest
+from crl.deploy.signature import BYTES, verify
 
-MANIFEST, SEAL = "manifest.json", "manifest.sha256"
+MANIFEST, SEAL, SIGNATURE = "manifest.json", "manifest.sha256", "manifest.sig"
 POLICY, WEIGHTS, GOLDEN, CARD = "policy.onnx", "weights.safetensors", "golden.npz", "README.md"
 
 
@@ -35,22 +36,27 @@ class Golden(NamedTuple):
     action: NDArray[np.float32]
 
 
-def read_files(folder: Path, digest: str | None = None) -> tuple[Manifest, dict[str, bytes]]:
+def read_files(folder: Path, digest: str | None = None, key: Path | None = None
+               ) -> tuple[Manifest, dict[str, bytes]]:
     """A bundle's manifest and the content of its files by name, as their hashes say.
 
     Args:
         folder: The bundle.
         digest: The SHA-256 of manifest.json, if it is known from elsewhere; None: what
             manifest.sha256 says, which tells damage, but not an attacker's bundle from one's own.
+        key: Whose signature it must have: a public ed25519 key in PEM; None: anybody's or none.
 
     Raises:
-        BundleError: Something is missing, damaged or too large, or no plain file.
+        BundleError: Something is missing, damaged or too large, or no plain file; or the signature
+            is not the key's.
     """
     content = _read(folder, MANIFEST, LARGEST)
     found = hashlib.sha256(content).hexdigest()
     if _read(folder, SEAL, 200) != seal(content) or digest not in (None, found):
         raise BundleError(f"{folder / MANIFEST} is not the one that was exported: its SHA-256 does "
                           "not match; copy the bundle again")
+    if key is not None:
+        verify(key, content, _read(folder, SIGNATURE, BYTES))
     manifest = read_manifest(content)
     files = {}
     for name, expected in manifest["files"].items():

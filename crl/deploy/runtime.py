@@ -5,7 +5,7 @@
     action = policy.step(observation)     # [obs] float32 → [act] float32, in the manifest's units
 
 The folder ``crl/deploy`` runs on its own: ``runtime.py``, ``guard.py``, ``files.py``, ``graph.py``,
-``manifest.py`` and ``manifest.schema.json``.
+``manifest.py``, ``signature.py`` and ``manifest.schema.json``.
 """
 
 from __future__ import annotations
@@ -37,18 +37,21 @@ _MEMORY = 2**29  # bytes that all policies together may use while they compute
 _MOST_TASKS = 100
 
 
-def load(folder: str | Path, *, digest: str | None = None) -> BundlePolicy:
+def load(folder: str | Path, *, digest: str | None = None, key: str | Path | None = None
+         ) -> BundlePolicy:
     """Opens a bundle, verifies it and makes it prove itself on its golden steps.
 
     Args:
         folder: What ``crl export`` wrote.
         digest: The SHA-256 of its manifest.json, where it is known from a trusted place.
+        key: The public ed25519 key, a file in PEM, of whom is trusted; its signature is checked.
 
     Raises:
-        BundleError: It is damaged, hostile, or does here what it did not do where it was exported.
+        BundleError: It is damaged, hostile, not signed so, or does here what it did not do where it
+            was exported.
     """
     path = Path(folder)
-    manifest, files = read_files(path, digest)
+    manifest, files = read_files(path, digest, None if key is None else Path(key))
     try:
         check_weights(files[WEIGHTS])
         policy = BundlePolicy(files[POLICY], manifest)
@@ -58,7 +61,7 @@ def load(folder: str | Path, *, digest: str | None = None) -> BundlePolicy:
     return policy
 
 
-def load_all(folder: str | Path) -> dict[str, BundlePolicy]:
+def load_all(folder: str | Path, key: str | Path | None = None) -> dict[str, BundlePolicy]:
     """Policies by task: of one bundle, or of a folder of them.
 
     Raises:
@@ -71,7 +74,7 @@ def load_all(folder: str | Path) -> dict[str, BundlePolicy]:
     if not 0 < len(folders) <= _MOST_TASKS:
         raise BundleError(f"{path} is no bundle, nor a folder of up to {_MOST_TASKS} bundles; make "
                           f"one: type 'crl export RUN --out {path}'")
-    policies = [load(inner) for inner in folders]
+    policies = [load(inner, key=key) for inner in folders]
     by_task = {policy.manifest["task"]: policy for policy in policies}
     if len(by_task) < len(policies):
         raise BundleError(f"{path} has two bundles for one task")

@@ -131,7 +131,10 @@ def edited_manifest(folder: Path, rng: Rng) -> None:
         lambda: manifest.update(extra=1), lambda: manifest.pop("rate_hz"),
         lambda: manifest.update(rate_hz=rng.choice((0, -1, 1e300, "50", None, True, [50]))),
         lambda: manifest.update(task=rng.choice(("", "x" * 10**5, "a\x1b[2J", 5, "a\n"))),
-        lambda: manifest.update(signature="00"), lambda: manifest.update(simulation=[1]),
+        lambda: manifest.update(signature=rng.choice((
+            "00", {}, {"algorithm": "none", "public_key": "0" * 64},
+            {"algorithm": "ed25519", "public_key": "../../etc/passwd"}))),
+        lambda: manifest.update(simulation=[1]),
         lambda: manifest.update(simulation={"name": {"a": "b"}}),
         lambda: manifest.update(state=[{
             "input": "a", "output": "b", "shape": rng.choice(([2**24, 2**24], [2**24 + 1], [-1],

@@ -32,7 +32,7 @@ def test_it_imports_numpy_and_onnxruntime_and_nothing_else(gru_bundle, tmp_path)
     (tmp_path / "crl" / "__init__.py").touch()
     source = Path(sys.modules["crl.deploy.runtime"].__file__).parent
     for name in ("runtime.py", "guard.py", "files.py", "graph.py", "manifest.py",
-                 "manifest.schema.json"):
+                 "signature.py", "manifest.schema.json"):
         shutil.copy(source / name, package)
     code = """if True:
         import sys
@@ -55,7 +55,7 @@ def test_it_imports_numpy_and_onnxruntime_and_nothing_else(gru_bundle, tmp_path)
         assert action.startswith("[")
         assert heavy == "[]"
         assert ours == str([f"crl.deploy{name}" for name in (
-            "", ".files", ".graph", ".guard", ".manifest", ".runtime")])
+            "", ".files", ".graph", ".guard", ".manifest", ".runtime", ".signature")])
 
 
 def test_thousands_of_hostile_bundles_are_refused(sac_bundle):
