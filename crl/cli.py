@@ -164,6 +164,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--slew", type=_numbers, metavar="S,S,…",
                      help="how far each number of an action may change in a second")
     sub.add_argument("--sign", type=Path, metavar="KEY.pem", help="a private ed25519 key")
+    sub.add_argument("--distill", type=_positive, metavar="STEPS",
+                     help="of a run that plans: teach a network what it decides, in so many steps "
+                     "of the simulated robot such as 4000, and export that")
 
     sub = command("drive", _drive, "Drive a simulated robot with a bundle, in real time; the exit "
                   "status is 1 if limits were left.")
@@ -438,12 +441,17 @@ def _data(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
+    from crl.agents.distilled import DistillConfig
     from crl.deploy.bundle import Options, export_run, export_zip
     from crl.envs.catalog import make_stream
+    from crl.progress import StepBars
     from crl.run import Run
 
-    settings = Options(options.rate, options.safe, options.slew, options.sign)
+    taught = None if options.distill is None else DistillConfig(steps=options.distill)
+    settings = Options(options.rate, options.safe, options.slew, options.sign, taught)
     if options.source.suffix == ".zip":
+        if taught:
+            raise UserError("a .zip holds networks already; leave --distill out")
         if options.robot is None or options.task is not None:
             raise UserError("a .zip does not say what it is for; give --robot and no --task")
         print(f"crl: opening {options.source} runs what is pickled in it", file=sys.stderr)
@@ -451,7 +459,8 @@ def _export(options: argparse.Namespace) -> None:
     elif options.robot is not None:
         raise UserError("a run says itself which robots it is for; leave --robot out")
     else:
-        made = export_run(Run(options.source), options.out, options.task, settings)
+        with StepBars() as watch:
+            made = export_run(Run(options.source), options.out, options.task, settings, watch)
     for folder in made:
         print(f"bundle: {folder}")
 

@@ -7,6 +7,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from rich import progress
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -103,6 +104,34 @@ class Display:
                              Text(note, style="cyan" if i == p.task else "dim"))
             blocks += [head, rows]
         return Group(*blocks)
+
+
+class StepBars:
+    """A bar for each task, of steps that are done; nothing where there is no terminal.
+
+    Use it as a context manager and call it with a task, the steps done, and of how many.
+    """
+
+    def __init__(self) -> None:
+        console = Console()
+        self._bars = progress.Progress(
+            progress.TextColumn("{task.description}", style="bold"), progress.BarColumn(32),
+            progress.TextColumn("{task.completed:,}/{task.total:,} steps"),
+            progress.TimeRemainingColumn(), console=console, disable=not console.is_terminal)
+        self._rows: dict[str, progress.TaskID] = {}
+
+    def __enter__(self) -> StepBars:
+        self._bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self._bars.stop()
+
+    def __call__(self, task: str, done: int, of: int) -> None:
+        if task not in self._rows:
+            self._rows[task] = self._bars.add_task(task, total=of)
+        self._bars.update(self._rows[task], completed=done)
 
 
 class _Clock:

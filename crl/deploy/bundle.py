@@ -17,7 +17,8 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from crl.agent import Policy, PolicySpec
+from crl.agents.distilled import DistillConfig, distill
 from crl.checkpoint import CheckpointStore, write_synced
 from crl.config import require
 from crl.deploy import files
@@ -47,31 +49,35 @@ except ImportError:
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+Watch = Callable[[str, int, int], None]
 TOLERANCE = 1e-5
 _PACKAGES = ("crl", "torch", "onnx", "onnxscript", "onnxruntime", "numpy")
 
 
 class Options(NamedTuple):
-    """What only the person at the robot knows.
+    """What only the person at the robot knows, and how to export.
 
     Attributes:
         rate_hz: Control steps in a second; None: as the simulated robot has it.
         safe: The action to fall back on, [act]; None: 0, or what is nearest to it; choice 0.
         slew_per_s: How far each number of an action may change in a second, [act]; None: no limit.
         sign: Who signs it: a private ed25519 key in PEM; None: nobody.
+        distill: How a network is taught what the policy decides, and exported instead; None: the
+            policy itself is exported.
     """
 
     rate_hz: float | None = None
     safe: Sequence[float] | None = None
     slew_per_s: Sequence[float] | None = None
     sign: Path | None = None
+    distill: DistillConfig | None = None
 
 
 _DEFAULTS = Options()
 
 
-def export_run(run: Run, out: str | Path, task: str | None = None,
-               options: Options = _DEFAULTS) -> list[Path]:
+def export_run(run: Run, out: str | Path, task: str | None = None, options: Options = _DEFAULTS,
+               watch: Watch = lambda task, done, of: None) -> list[Path]:
     """Writes bundles of the newest policies of a run.
 
     Args:
@@ -79,6 +85,7 @@ def export_run(run: Run, out: str | Path, task: str | None = None,
         out: With a task, the bundle; without, a folder that gets a bundle for each.
         task: One task of the run; None: all.
         options: See :class:`Options`.
+        watch: Called with a task, and the steps of distilling that are done, and of how many.
 
     Returns:
         The bundles.
@@ -94,10 +101,22 @@ def export_run(run: Run, out: str | Path, task: str | None = None,
         "seed": run.info["seed"], "protocol": run.info["protocol"],
         "checkpoint": latest.name if latest else None, "commit": run.info.get("commit")}
     if task is not None:
-        one = stream[task]
-        return [export_policy(agent.policy(one), one, stream, folder, source, options)]
-    return [export_policy(agent.policy(one), one, stream, folder / one.name.replace("/", "-"),
-                          source, options) for one in stream]
+        wanted = {task: folder}
+    else:
+        wanted = {one.name: folder / one.name.replace("/", "-") for one in stream}
+    made = []
+    for name, target in wanted.items():
+        one = stream[name]
+        policy, origin = agent.policy(one), dict(source)
+        if options.distill is not None:
+            require(not target.exists(), f"{target} exists already; choose another --out")
+            policy, taught, learned = distill(policy, one, options.distill, run.info["seed"],
+                                              partial(watch, name))
+            origin["distilled"] = (
+                f"{options.distill.steps} steps; in {options.distill.episodes} episodes it earns "
+                f"{learned:.4g} on average, what taught it {taught:.4g}")
+        made.append(export_policy(policy, one, stream, target, origin, options))
+    return made
 
 
 def export_zip(path: Path, stream: TaskStream, out: Path, options: Options = _DEFAULTS) -> Path:

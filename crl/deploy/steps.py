@@ -185,6 +185,6 @@ def step_maker(policy: Policy) -> Maker:
         return lambda states: step
     if type(policy) not in _STEPS:
         raise UserError(f"a policy of class {type(policy).__name__} cannot be exported: a bundle "
-                        "is a network; export a run of sac, recurrent-sac, recurrent-ppo, r2i, "
-                        "l2m or sb3:…, or a .zip of Stable-Baselines3")
+                        "is a network; add --distill to teach one what it decides, or export a run "
+                        "of sac, recurrent-sac, recurrent-ppo, r2i, l2m or sb3:…")
     return partial(_STEPS[type(policy)], policy)

@@ -226,6 +226,23 @@ def test_a_run_is_exported_task_by_task(run, tmp_path, capsys):
     assert np.abs(load(folders[1]).step(obs) - action).max() < 1e-5
 
 
+def test_a_planner_is_distilled(tmp_path, capsys):
+    stream = crl.make_stream("car-1.0", steps_per_task=120)
+    quick = {"horizon": 4, "population": 10, "elites": 4, "iterations": 2}
+    agent = crl.make_agent("mpc", stream, hidden=(16,), start_steps=50, train_every=50, updates=20,
+                           planner_options=quick)
+    run = crl.train(agent, stream, out=tmp_path / "run", eval_episodes=1)
+    words = ["export", str(run.folder), "--task", "car-1.0", "--out", str(tmp_path / "bundle")]
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    assert "add --distill" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="0"):
+        main([*words, "--distill", "200"])
+    source = load(tmp_path / "bundle").manifest["source"]
+    assert source["agent"] == "mpc"
+    assert source["distilled"].startswith("200 steps; in 5 episodes it earns -")
+
+
 @pytest.mark.parametrize(("words", "hint"), [
     (["--task", "pendulum"], "did you mean 'Pendulum-v1'"),
     (["--robot", "push-v3"], "leave --robot out"),
