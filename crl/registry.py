@@ -128,6 +128,7 @@ memories = Registry(
         "s5": "crl.memory.s5:S5",
         "bilinear": "crl.memory.bilinear:Bilinear",
         "rmc": "crl.memory.rmc:RMC",
+        "dt-mem": "crl.memory.working:WorkingMemory",
         "hcam": "crl.memory.hcam:HCAM",
         "gtrxl": "crl.memory.gtrxl:GTrXL",
         "trmrl": "crl.memory.trmrl:TrMRL",

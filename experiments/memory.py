@@ -49,7 +49,7 @@ class Grid:
 
 Rows = dict[str, tuple[str, Settings]]
 _MEMORIES: Rows = {name: (name, {}) for name in ("s5", "gru", "ffm", "lstm", "bilinear", "rmc",
-                                                 "hcam", "gtrxl", "trmrl")}
+                                                 "dt-mem", "hcam", "gtrxl", "trmrl")}
 _NONE: Rows = {"mlp": ("mlp", {}), "mlp, 4 frames": ("mlp", {"stream.frame_stack": 4})}
 # Defaults among them, so that the tables stay what they are when they change.
 _SAC: Settings = {

@@ -13,7 +13,8 @@ from crl.registry import memories
 
 SIZE_IN, HIDDEN, BATCH = 5, 8, 3
 SMALL = {"s5": {"modes": 8, "blocks": 2}, "ffm": {"traces": 4, "frequencies": 3},
-         "rmc": {"width": 8}, "gtrxl": {"window": 6}, "hcam": {"chunks": 3, "chunk": 5}}
+         "rmc": {"width": 8}, "dt-mem": {"slots": 4, "width": 8}, "gtrxl": {"window": 6},
+         "hcam": {"chunks": 3, "chunk": 5}}
 LENGTHS = [1, 2, 17, 64, 1000]
 
 
@@ -122,7 +123,7 @@ def test_what_is_longer_ago_than_the_context_is_out_of_sight(name):
             assert change.max() > 1e-9
 
 
-@pytest.mark.parametrize("name", ["gru", "lstm", "ffm", "s5", "bilinear", "rmc"])
+@pytest.mark.parametrize("name", ["gru", "lstm", "ffm", "s5", "bilinear", "rmc", "dt-mem"])
 def test_what_goes_through_a_state_is_not_context(name):
     memory = make(name)
     x, first = sequence(30, resets=0)
