@@ -86,12 +86,12 @@ class AFM(MPC):
             self._gains = _true_gains(step, self._actions.size)
 
     def update(self) -> dict[str, float]:
-        if self._steps < self.config.learn_steps:
-            return super().update()
-        if self._nominal is None:
+        if self._nominal is not None:
+            return {} if self.config.adapt == "frozen" else self._adapt()
+        if self._steps >= self.config.learn_steps:
             self._deploy()
-        elif self.config.adapt != "frozen":
-            return self._adapt()
+        elif self._steps <= self.config.learn_steps - self.config.train_every:
+            return super().update()
         return {}
 
     def policy(self, task: Task) -> Policy:  # type: ignore[override]
@@ -162,11 +162,15 @@ class AFM(MPC):
     # ---- once the model is deployed ----
 
     def _deploy(self) -> None:
-        """Takes the robot as it has been for one as it should be."""
+        """Takes the robot as it has been for one as it should be.
+
+        The model has not learned from the last steps: errors on these are its usual ones.
+        """
         self._nominal = copy.deepcopy(self._ensemble)
-        seen = self.replay.take(np.arange(len(self.replay)))
-        self._calibration = calibrate(self._reference(), self._angles, seen.obs, seen.action,
-                                      seen.next_obs)
+        count = len(self.replay)
+        unseen = self.replay.take(np.arange(max(0, count - self.config.train_every), count))
+        self._calibration = calibrate(self._reference(), self._angles, unseen.obs, unseen.action,
+                                      unseen.next_obs)
         self._flow = self._new_flow(self.config.flow_updates)
         self._correction = self._new_correction()
 

@@ -15,7 +15,8 @@ class AFMConfig(MPCConfig):
 
     Attributes:
         learn_steps: Steps at the start of the stream in which the model is learned, as in
-            :class:`MPCConfig`, of a robot as it should be. Then it is deployed.
+            :class:`MPCConfig`, of a robot as it should be. Then it is deployed. From the last
+            ``train_every`` of them it does not learn: they say what errors it usually makes.
         adapt: What becomes of the deployed model: nothing (``"frozen"``), a gradient step after
             each step on what happened (``"online"``), on that and a batch of all that was seen
             (``"replay"``), or as online, but back to the deployed model wherever that fits better
@@ -25,6 +26,7 @@ class AFMConfig(MPCConfig):
             steps alone (``"least-squares"``), or what the true gains call for (``"oracle"``).
         window: Steps that a correction looks back.
         limit: The longest correction; 1 is half the range of an action's entry, 0 none at all.
+        flow_updates: Gradient steps of the flow's training.
     """
 
     learn_steps: int = 3_000
@@ -46,8 +48,10 @@ class AFMConfig(MPCConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive(self, "window")
-        require_not_negative(self, "limit")
-        require(self.learn_steps > self.start_steps, "learn_steps must be above start_steps, got "
-                f"{self.learn_steps} and {self.start_steps}")
+        require_not_negative(self, "limit", "flow_updates")
+        least = self.start_steps + self.train_every
+        require(least <= self.learn_steps <= self.replay_size, "learn_steps must be from "
+                f"start_steps + train_every, {least}, to replay_size, {self.replay_size}, got "
+                f"{self.learn_steps}")
         require(not self.multi_head and not self.detect, "the model of all tasks is one; leave "
                 "multi_head at false and detect at 0")

@@ -22,7 +22,8 @@ from crl import seeding
 from crl.agent import BoolArray, FloatArray, Policy, PolicySpec, State
 from crl.agents.action_flow import ActionFlow, FlowConfig
 from crl.agents.actions import BoundedActions
-from crl.agents.correction import Correction, Predict, Transform, calibrate
+from crl.agents.controller import MPCPolicy
+from crl.agents.correction import Correction, Predict, Transform, calibrate, prediction
 from crl.agents.fitting import fit_model
 from crl.agents.vehicle_model import angles_of
 from crl.config import require, require_whole
@@ -64,6 +65,17 @@ class PilotPolicy(Policy):
              deterministic: bool = True) -> tuple[FloatArray, State]:
         action = np.array([self._pilot(row) for row in obs], np.float32)
         return action.clip(self.spec.action_low, self.spec.action_high), state
+
+
+def model_of(policy: MPCPolicy) -> Model:
+    """The model that a policy of ``mpc`` or ``hypercrl`` plans with, for :func:`refine`."""
+    predict = torch.inference_mode()(prediction(policy.controller.models))
+
+    def model(obs: FloatArray, actions: FloatArray) -> NDArray[Any]:
+        following: NDArray[Any] = predict(to_tensor(obs), _scaled(actions, policy.spec)).numpy()
+        return following
+
+    return model
 
 
 class RefinedPolicy(Policy):
