@@ -20,6 +20,8 @@ Past = tuple[Tensor, ...]
 
 _REACH = 0.25          # to either side, for what a change of the action does; 1 is half its range
 _CLEAN = 0.995         # share of a clean robot's residuals that are below the threshold
+_JUDGED = 3            # last steps that say whether corrections help: one that failed, of little
+                       # knowledge, must soon be forgotten
 _LEAST_SHARE = 1e-3    # of its usual change, to which a model is trusted in a number
 
 
@@ -88,7 +90,7 @@ class Correction:
     """Corrects actions where the last ones show that the robot is not what the model says.
 
     Nothing is corrected until a residual of the last steps is above the threshold. A correction is
-    cut off where it is longer than the limit, and is left out as long as what the last ones led to
+    cut off where it is longer than the limit, and is left out as long as what the last three led to
     was farther from what was wanted than the model was from what happened.
 
     Args:
@@ -155,9 +157,11 @@ class Correction:
 
 
 def _helps(window: Window, aims: Tensor) -> Tensor:
-    """Whether what acted was no farther from what was wanted than from what was sent, [B, 1]."""
-    missed = (window.actions + window.residuals - aims) * window.known
-    errors = window.residuals.square().sum((1, 2))
+    """Whether what acted of late was no farther from what was wanted than from what was sent,
+    [B, 1]."""
+    actions, found, known = (column[:, :_JUDGED] for column in window)
+    missed = (actions + found - aims[:, :_JUDGED]) * known
+    errors = found.square().sum((1, 2))
     return (missed.square().sum((1, 2)) <= (1 + 1e-3) * errors)[:, None]
 
 
