@@ -76,7 +76,7 @@ agents = Registry(
     {"sac": "crl.agents.sac:SAC", "recurrent-sac": "crl.agents.recurrent_sac:RecurrentSAC",
      "recurrent-ppo": "crl.agents.recurrent_ppo:RecurrentPPO",
      "mpc": "crl.agents.mpc:MPC", "hypercrl": "crl.agents.mpc:HyperCRL",
-     "r2i": "crl.agents.r2i:R2I", "l2m": "crl.agents.l2m:L2M"}
+     "afm": "crl.agents.afm:AFM", "r2i": "crl.agents.r2i:R2I", "l2m": "crl.agents.l2m:L2M"}
     | {f"sb3:{name}": f"crl.agents.sb3:{name}" for name in (
         "SAC", "TD3", "DDPG", "TQC", "CrossQ", "DQN", "QRDQN", "PPO", "A2C", "TRPO",
         "RecurrentPPO")},
