@@ -82,7 +82,6 @@ class ActionFlow:
         self.field = VelocityField(size, 2, context, settings.width, generator)
         self._train(generator)
 
-    @torch.inference_mode()
     def __call__(self, wanted: Tensor, window: Window) -> Tensor:
         """Actions [B, act] in [-1, 1] that act as wanted [B, act] in [-1, 1]."""
         velocity = self.field.conditioned(*_told(wanted, window))
@@ -100,6 +99,7 @@ class ActionFlow:
             return (errors / (_SHORT + (end - wanted).square().mean(-1))).mean()
 
         descend(self.field.parameters(), loss, settings.updates, _RATE)
+        self.field.requires_grad_(False)
 
     def state_dict(self) -> Tree:
         return trees.tensors_to_tree(dict(self.field.named_parameters()))

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from crl.nn.solve import solve_positive
+
 _GAINS = (0.1, 3.0)     # between these, evenly on a logarithmic scale
 _TURNED = 0.4           # share of the gains that are negative,
 _MIXED, _OFFSET = 0.8, 0.6  # largest standard deviations of other entries and of offsets,
@@ -47,15 +49,15 @@ class ActionMaps(NamedTuple):
         missing = wanted - self(wanted[:, None])[:, 0]
         square = self.matrix.mT @ self.matrix + _DAMPING * torch.eye(wanted.shape[-1])
         slope = (self.matrix.mT @ missing[..., None])[..., 0]
-        action: Tensor = wanted + torch.linalg.solve(square, slope)
-        if not bool((action.abs() > 1).any()):
+        action: Tensor = wanted + solve_positive(square, slope[..., None])[..., 0]
+        if not torch.compiler.is_exporting() and not bool((action.abs() > 1).any()):
             return action
-        action = action.clamp(-1, 1)
+        entries = list(action.clamp(-1, 1).unbind(-1))
         for _ in range(_SWEEPS):  # coordinate descent: what a bound takes from one, others give
-            for i in range(wanted.shape[-1]):
-                rise = (square[:, i] * (action - wanted)).sum(-1) - slope[:, i]
-                action[:, i] = (action[:, i] - rise / square[:, i, i]).clamp(-1, 1)
-        return action
+            for i, entry in enumerate(entries):
+                rise = (square[:, i] * (torch.stack(entries, -1) - wanted)).sum(-1) - slope[:, i]
+                entries[i] = (entry - rise / square[:, i, i]).clamp(-1, 1)
+        return torch.stack(entries, -1)
 
 
 def draw_maps(batch: int, size: int, generator: torch.Generator) -> ActionMaps:
@@ -80,7 +82,7 @@ def estimate_maps(window: Window) -> ActionMaps:
     size = actions.shape[-1]
     x = torch.cat((actions, known), -1)
     square = x.mT @ x + _PRIOR * torch.eye(size + 1)
-    solved = torch.linalg.solve(square, x.mT @ residuals)
+    solved = solve_positive(square, x.mT @ residuals)
     return ActionMaps(torch.eye(size) + solved[:, :size].mT, solved[:, size])
 
 

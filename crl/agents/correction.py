@@ -11,6 +11,7 @@ from torch import Tensor
 from crl.agents.action_maps import Window
 from crl.agents.dynamics import Angles, Model
 from crl.checkpoint import Tree
+from crl.nn.solve import solve_positive
 
 Predict = Callable[[Tensor, Tensor], Tensor]
 """A model: observations [N, obs] and actions [N, act] in [-1, 1] → next observations [N, obs]."""
@@ -82,8 +83,7 @@ def residuals(predict: Predict, angles: Angles, trust: Tensor, obs: Tensor, acti
     effect = (slopes / (above - below).t()[..., None]).permute(1, 2, 0)  # [N, obs, act]
     error = angles.change(seen[0], next_obs) * trust
     square = effect.mT @ effect + torch.eye(size)
-    solved: Tensor = torch.linalg.solve(square, effect.mT @ error[..., None])[..., 0]
-    return solved
+    return solve_positive(square, effect.mT @ error[..., None])[..., 0]
 
 
 class Correction:
@@ -115,7 +115,6 @@ class Correction:
         """The past of B robots of which nothing is known."""
         return tuple(torch.zeros(batch, *shape) for shape in self.past_shapes(obs, act))
 
-    @torch.inference_mode()
     def __call__(self, obs: Tensor, wanted: Tensor, past: Past, first: Tensor
                  ) -> tuple[Tensor, Past]:
         """What to send instead of wanted actions.
@@ -129,10 +128,16 @@ class Correction:
         Returns:
             Actions [B, act] in [-1, 1], and the past for the next call.
         """
+        with torch.inference_mode():
+            return self.correct(obs, wanted, past, first)
+
+    def correct(self, obs: Tensor, wanted: Tensor, past: Past, first: Tensor
+                ) -> tuple[Tensor, Past]:
+        """As a call, for whoever exports it."""
         before, sent, aims, found, count = past
         count = torch.where(first[:, None], 0, count)
         action = wanted
-        if bool(count.any()):
+        if torch.compiler.is_exporting() or bool(count.any()):
             newest = residuals(self._predict, self._angles, self._calibration.trust, before,
                                sent[:, 0], obs)
             found = _push(newest.nan_to_num(0.0, 0.0, 0.0), found)

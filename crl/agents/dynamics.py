@@ -30,7 +30,8 @@ class Angles:
 
     def __init__(self, size: int, angles: Sequence[int]) -> None:
         self._angles = torch.tensor(sorted(angles), dtype=torch.int64)
-        self._others = torch.tensor([i for i in range(size) if i not in angles])
+        self._others = torch.tensor([i for i in range(size) if i not in angles], dtype=torch.int64)
+        self._back = torch.cat((self._others, self._angles)).argsort()
         self.size = size + len(angles)
 
     def __call__(self, obs: Tensor) -> Tensor:
@@ -44,10 +45,12 @@ class Angles:
     def change(self, obs: Tensor, next_obs: Tensor) -> Tensor:
         """next_obs − obs [..., obs], of angles the way round that is shorter."""
         change = next_obs - obs
-        if len(self._angles):
-            turn = change[..., self._angles]
-            change[..., self._angles] = torch.atan2(turn.sin(), turn.cos())
-        return change
+        if not len(self._angles):
+            return change
+        angles, others, back = (i.to(obs.device) for i in (self._angles, self._others, self._back))
+        turn = change.index_select(-1, angles)
+        turn = torch.atan2(turn.sin(), turn.cos())
+        return torch.cat((change.index_select(-1, others), turn), -1).index_select(-1, back)
 
 
 class Ensemble(nn.Module):

@@ -87,7 +87,7 @@ class RefinedPolicy(Policy):
     """
 
     def __init__(self, policy: Policy, correction: Correction) -> None:
-        self._policy, self._correction = policy, correction
+        self.policy, self.correction = policy, correction
         spec = policy.spec
         self._own = len(spec.state_shapes)
         self._actions = BoundedActions(spec.action_low, spec.action_high)
@@ -95,13 +95,13 @@ class RefinedPolicy(Policy):
         self.spec = replace(spec, state_shapes=(*spec.state_shapes, *shapes))
 
     def seed(self, seed: int) -> None:
-        self._policy.seed(seed)
+        self.policy.seed(seed)
 
     def step(self, obs: FloatArray, state: State, first: BoolArray,
              deterministic: bool = True) -> tuple[FloatArray, State]:
-        wanted, own = self._policy.step(obs, state[:self._own], first, deterministic)
+        wanted, own = self.policy.step(obs, state[:self._own], first, deterministic)
         past = tuple(torch.from_numpy(s) for s in state[self._own:])
-        action, past = self._correction(to_tensor(obs), _scaled(wanted, self.spec), past,
+        action, past = self.correction(to_tensor(obs), _scaled(wanted, self.spec), past,
                                         torch.from_numpy(first))
         return self._actions.to_env(action.numpy()), (*own, *(p.numpy() for p in past))
 

@@ -14,6 +14,7 @@ from crl.agents.l2m_policy import L2MPolicy
 from crl.agents.r2i import R2IPolicy
 from crl.agents.r2i_behaviour import bounded
 from crl.agents.recurrent_networks import RecurrentPolicy
+from crl.agents.refined import RefinedPolicy
 from crl.agents.sac_networks import SACPolicy
 from crl.errors import UserError
 from crl.nn.scaling import scale
@@ -145,6 +146,28 @@ class WindowStep(PolicyStep):
         return (self.to_env(action), seen, window, *(told if rewarded else ()))
 
 
+class CorrectedStep(PolicyStep):
+    """Of a policy whose actions are corrected by what the last ones led to.
+
+    Args:
+        policy: The policy.
+        inner: Of the policy that is corrected.
+    """
+
+    def __init__(self, policy: RefinedPolicy, inner: PolicyStep) -> None:
+        spec, own = policy.spec, len(inner.state)
+        names = ("seen_before", "actions_sent", "actions_wanted", "residuals", "steps_known")
+        past = policy.spec.state_shapes[len(policy.spec.state_shapes) - len(names):]
+        super().__init__(spec, {**inner.state, **dict(zip(names, past, strict=True))})
+        self.inner, self._own, self._correct = inner, own, policy.correction.correct
+
+    def decide(self, observation: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        wanted, *own = self.inner(observation, *state[:self._own])
+        scaled = (2 * wanted - self.low - self.high) / (self.high - self.low)
+        action, past = self._correct(observation, scaled, state[self._own:], _going_on())
+        return self.to_env(action), *own, *past
+
+
 def _going_on() -> Tensor:
     """That no episode begins: a state of zeros says so by itself."""
     return torch.zeros(1, dtype=torch.bool)
@@ -183,6 +206,9 @@ def step_maker(policy: Policy) -> Maker:
 
         step = SB3Step(cast(Any, policy))
         return lambda states: step
+    if isinstance(policy, RefinedPolicy):
+        inner, own = step_maker(policy.policy), len(policy.policy.spec.state_shapes)
+        return lambda states: CorrectedStep(policy, inner([state[:own] for state in states]))
     if type(policy) not in _STEPS:
         raise UserError(f"a policy of class {type(policy).__name__} cannot be exported: a bundle "
                         "is a network; add --distill to teach one what it decides, or export a run "
