@@ -27,6 +27,7 @@ import numpy as np
 
 from crl.agent import Policy, PolicySpec
 from crl.agents.distilled import DistillConfig, distill
+from crl.agents.refined import RefinedPolicy
 from crl.checkpoint import CheckpointStore, write_synced
 from crl.config import require
 from crl.deploy import files
@@ -110,8 +111,11 @@ def export_run(run: Run, out: str | Path, task: str | None = None, options: Opti
         policy, origin = agent.policy(one), dict(source)
         if options.distill is not None:
             require(not target.exists(), f"{target} exists already; choose another --out")
-            policy, taught, learned = distill(policy, one, options.distill, run.info["seed"],
-                                              partial(watch, name))
+            corrected = policy if isinstance(policy, RefinedPolicy) else None
+            student, taught, learned = distill(corrected.policy if corrected else policy, one,
+                                               options.distill, run.info["seed"],
+                                               partial(watch, name))
+            policy = RefinedPolicy(student, corrected.correction) if corrected else student
             origin["distilled"] = (
                 f"{options.distill.steps} steps; in {options.distill.episodes} episodes it earns "
                 f"{learned:.4g} on average, what taught it {taught:.4g}")
