@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import crl
+from crl import registry
 from crl.metrics import summarize
 
 ROOT = Path(__file__).parents[1]
@@ -40,9 +41,18 @@ def test_results_are_of_one_protocol_and_of_committed_code():
     assert not any(info["commit"].endswith("+dirty") for info in infos)
 
 
+def on_page(page: str, name: str) -> str:
+    """The table between the lines of its name."""
+    found = re.search(rf"<!-- {name} -->\n(.*?)\n<!-- end -->", (ROOT / page).read_text(), re.S)
+    assert found is not None, name
+    return found[1]
+
+
 def test_the_table_of_arm4_is_that_of_its_runs(monkeypatch):
     monkeypatch.syspath_prepend(EXPERIMENTS)
-    table = importlib.import_module("arm4_table").rows()
+    made, pages = (importlib.import_module(name) for name in ("arm4_table", "pages"))
+    table = made.rows()
+    assert on_page("docs/methods.md", "arm4") == pages.markdown(made.shown(table))
     with open(EXPERIMENTS / "results" / "arm4" / "table.csv", newline="") as file:
         written = {row["method"]: row for row in csv.DictReader(file)}
     assert set(written) == {row["method"] for row in table}
@@ -55,6 +65,20 @@ def test_the_table_of_arm4_is_that_of_its_runs(monkeypatch):
     for keeps in ("packnet", "clonex", "ewc"):
         for forgets in ("finetuning", "a-gem", "redo"):
             assert performance[keeps] > performance[forgets] + 0.2
+
+
+def test_the_page_says_which_methods_go_with_which_agents(monkeypatch):
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+    made = importlib.import_module("agents_table")
+    header, _, *lines = (line.strip("| ").split(" | ") for line in
+                         on_page("docs/methods.md", "agents").splitlines())
+    assert header == ["method", *made.AGENTS]
+    assert [line[0].strip("`") for line in lines] == registry.methods.names()
+    for name, *cells in lines:
+        for agent, cell in zip(made.AGENTS, cells, strict=True):
+            remedies = cell.split(", ") if cell not in "✓–" else []
+            assert made.works(agent, name.strip("`"), []) == (cell == "✓"), (name, agent)
+            assert not remedies or made.works(agent, name.strip("`"), remedies), (name, agent)
 
 
 TEN = re.compile(r"^\| ([a-z-]+)" + r" \| ([\d.]+|–)" * 6 + r" \|$", re.M)
