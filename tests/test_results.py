@@ -81,6 +81,19 @@ def test_the_page_says_which_methods_go_with_which_agents(monkeypatch):
             assert not remedies or made.works(agent, name.strip("`"), remedies), (name, agent)
 
 
+MADE = re.compile(r"^\| `(results/\S+)` \| (\d+) \| ([\d.]+) \| `(experiments/\S+\.py)", re.M)
+
+
+def test_the_page_says_what_results_have_cost():
+    rows = MADE.findall((ROOT / "docs" / "reproducibility.md").read_text())
+    for name, count, hours, script in rows:
+        runs = [crl.Run(path.parent) for path in (EXPERIMENTS / name).glob("*/run.json")]
+        assert len(runs) == int(count), name
+        spent = sum(run.evals()["cpu_s"][-1] for run in runs) / 3600
+        assert float(hours) == pytest.approx(spent, abs=0.006), name
+        assert (ROOT / script).exists()
+
+
 TEN = re.compile(r"^\| ([a-z-]+)" + r" \| ([\d.]+|–)" * 6 + r" \|$", re.M)
 
 
