@@ -81,6 +81,26 @@ def test_the_page_says_which_methods_go_with_which_agents(monkeypatch):
             assert not remedies or made.works(agent, name.strip("`"), remedies), (name, agent)
 
 
+CLAIMS = {"which weights are whose": "kernels", "the form of layers": "layers",
+          "activations": "activations", "which weights are deployed": "policy",
+          "what is rehearsed": "rehearsal", "inputs": "inputs"}
+
+
+def test_the_page_of_methods_has_all_of_them_and_what_they_claim():
+    text = (ROOT / "docs" / "methods.md").read_text()
+    sections = dict(re.findall(r"^### `(\S+)`\n(.*?)(?=^##)", text, re.M | re.S))
+    methods = {name: registry.methods.load(name) for name in registry.methods.names()}
+    assert list(sections) == list(sections | methods)
+    for name, method in methods.items():
+        assert method.paper in " ".join(sections[name].split())
+        assert "$$" in sections[name] or "$" in sections[name]
+    for row, claim in CLAIMS.items():
+        found = re.search(rf"^\| {row} \| (.*) \|$", text, re.M)
+        assert found is not None, row
+        assert set(re.findall(r"`(\S+?)`", found[1])) == {
+            name for name, method in methods.items() if claim in method.claims}
+
+
 MADE = re.compile(r"^\| `(results/\S+)` \| (\d+) \| ([\d.]+) \| `(experiments/\S+\.py)", re.M)
 
 
