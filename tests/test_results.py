@@ -101,6 +101,17 @@ def test_the_page_of_methods_has_all_of_them_and_what_they_claim():
             name for name, method in methods.items() if claim in method.claims}
 
 
+def test_the_page_of_l2m_says_what_slots_keep(monkeypatch):
+    tables = tables_on("l2m.md", "l2m_table", monkeypatch)
+    rows = {(row["method"], row["told by"]): row for row in tables["six-four"]}
+    before, lora = rows["pretrained", "–"], rows["lora", "prototypes"]
+    assert lora["seeds"] == before["seeds"] == 3
+    assert (lora["old"], lora["old end"]) == (before["old"], before["old end"])  # to the last bit
+    assert lora["match"] == lora["new"] == 1.0
+    assert lora["new"] > before["new"] + 0.5
+    assert rows["full", "–"]["old"] < before["old"] - 0.5
+
+
 MADE = re.compile(r"^\| `(results/\S+)` \| (\d+) \| ([\d.]+) \| `(experiments/\S+\.py)", re.M)
 
 
