@@ -106,7 +106,7 @@ def test_the_page_of_l2m_says_what_slots_keep(monkeypatch):
     rows = {(row["method"], row["told by"]): row for row in tables["six-four"]}
     before, lora = rows["pretrained", "–"], rows["lora", "prototypes"]
     assert lora["seeds"] == before["seeds"] == 3
-    assert (lora["old"], lora["old end"]) == (before["old"], before["old end"])  # to the last bit
+    assert (lora["old"], lora["old_end"]) == (before["old"], before["old_end"])  # to the last bit
     assert lora["match"] == lora["new"] == 1.0
     assert lora["new"] > before["new"] + 0.5
     assert rows["full", "–"]["old"] < before["old"] - 0.5
