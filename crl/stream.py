@@ -57,6 +57,8 @@ class StreamOptions:
         partially_observable: Hide the goal from the observation (Meta-World only).
         goal_shown: Observations at the start of an episode that show the hidden goal all the same.
         hide_velocities: Take velocities out of the observation; of Meta-World's, the frame before.
+        unify: Let robots of different kinds be in one stream: observations of each width have
+            entries of their own, the others being 0; actions are in [-1, 1], as many as the widest.
         observe_reward: Append the reward of the step before to the observation.
         frame_stack: Observations that an agent sees at once, the newest among them.
         boundaries: ``"known"``, or ``"hidden"``: agents are not told when a task begins.
@@ -67,6 +69,7 @@ class StreamOptions:
     partially_observable: bool = False
     goal_shown: int = 0
     hide_velocities: bool = False
+    unify: bool = False
     observe_reward: bool = False
     frame_stack: int = 1
     boundaries: Literal["known", "hidden"] = "known"
@@ -188,7 +191,7 @@ class TaskStream(Sequence[Task]):
                 if own.shape != common.shape:
                     raise UserError(f"task {task.name!r} has {kind}s of shape {own.shape}, the "
                                     f"first task of the stream {common.shape}; all must have one "
-                                    "shape")
+                                    "shape, which --set stream.unify=true gives them")
             # Agents scale to actions' bounds; those of observations may differ.
             if not _alike(action, self.action_space):
                 advice = (" bounds: wrap it in gymnasium.wrappers.RescaleAction"

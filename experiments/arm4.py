@@ -25,7 +25,8 @@ ROWS: dict[str, tuple[list[str], list[str]]] = {
         "l2", "ewc", "mas", "si", "vcl", "parseval", "l2-init",
         "perfect-memory", "a-gem", "gem", "clonex", "ser", "replay-scheduling",
         "power-law-rehearsal",
-        "packnet", "input-affine", "relevance-masks", "rank-updates", "half-fine-tuning",
+        "packnet", "input-affine", "modulation", "relevance-masks", "rank-updates",
+        "half-fine-tuning",
         "ema", "elephant",
         "redo", "continual-backprop", "shrink-and-perturb")},
     "resets": (["resets"], ["resets.period=2000"]),  # the default is longer than the stream

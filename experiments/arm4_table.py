@@ -1,4 +1,4 @@
-"""The table of experiments/results/arm4: writes table.csv and table.png there and prints it.
+"""The table of experiments/results/arm4: table.csv and table.png there, rows on docs/methods.md.
 
     python experiments/arm4_table.py
 
@@ -8,27 +8,29 @@ that they added to the networks; per task of the stream.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import matplotlib
 import numpy as np
 from arm4 import ROWS
 from grid import RESULTS, write_table
-from rich.table import Table
+from pages import Row, Rows, markdown, put
 
 from crl.envs.arm_tasks import ARM_TASKS
 from crl.metrics import summarize
 from crl.report.stills import STYLE
 from crl.run import Run
-from crl.tables import console
 
+PAGE = Path(__file__).parents[1] / "docs" / "methods.md"
 COLUMNS = ("method", "seeds", "performance", "low", "high", "forgetting", "forgetting_low",
            "forgetting_high", "forward_transfer", "cpu_s", "bytes_per_task")
 
 
-def rows() -> list[dict[str, float | str]]:
+def rows() -> Rows:
     """A row a method, the best first."""
     references = [[run.scores() for run in _runs("arm4-single", task)] for task in ARM_TASKS]
     base = np.mean([_networks(run) for run in _runs("arm4", "finetuning")])
-    table: list[dict[str, float | str]] = []
+    table: Rows = []
     for method in ROWS:
         runs = _runs("arm4", method)
         if not runs:
@@ -61,25 +63,30 @@ def _networks(run: Run) -> int:
     return _kept(run)["networks"]
 
 
+def shown(table: Rows) -> Rows:
+    """As on the page."""
+    return [_shown(row) for row in table]
+
+
+def _shown(row: Row) -> Row:
+    return {
+        "method": row["method"], "seeds": row["seeds"],
+        "performance": _interval(row, "performance", "low", "high"),
+        "forgetting": _interval(row, "forgetting", "forgetting_low", "forgetting_high"),
+        "forward transfer": f"{row['forward_transfer']:.2f}",
+        "CPU-seconds": f"{row['cpu_s']:.0f}",
+        "kB a task": f"{float(row['bytes_per_task']) / 1e3:.0f}"}
+
+
 def main() -> None:
-    """Writes and prints the table."""
+    """Writes the table, draws and prints it."""
     table = rows()
     write_table(RESULTS / "arm4" / "table.csv", COLUMNS, table)
-    shown = Table(box=None)
-    for title in ("method", "seeds", "performance", "forgetting", "forward transfer", "CPU s",
-                  "kB a task"):
-        shown.add_column(title, justify="left" if title == "method" else "right")
-    for row in table:
-        shown.add_row(
-            str(row["method"]), str(row["seeds"]),
-            f"{row['performance']:.2f}{_interval(row)}",
-            f"{row['forgetting']:.2f}", f"{row['forward_transfer']:.2f}", f"{row['cpu_s']:.0f}",
-            f"{float(row['bytes_per_task']) / 1e3:.0f}")
-    console().print(shown)
+    put({"arm4": markdown(shown(table))}, PAGE)
     _draw(table)
 
 
-def _draw(table: list[dict[str, float | str]]) -> None:
+def _draw(table: Rows) -> None:
     """Performance and forgetting of every method with their intervals, the best on top."""
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
@@ -100,8 +107,10 @@ def _draw(table: list[dict[str, float | str]]) -> None:
         figure.savefig(RESULTS / "arm4" / "table.png", dpi=130)
 
 
-def _interval(row: dict[str, float | str]) -> str:
-    return "" if row["seeds"] == 1 else rf" \[{row['low']:.2f}, {row['high']:.2f}]"
+def _interval(row: Row, mean: str, low: str, high: str) -> str:
+    if row["seeds"] == 1:
+        return f"{row[mean]:.2f}"
+    return f"{row[mean]:.2f} [{row[low]:.2f}, {row[high]:.2f}]"
 
 
 if __name__ == "__main__":

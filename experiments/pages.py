@@ -18,14 +18,19 @@ def write_tables(tables: Mapping[str, Rows], folder: Path, page: Path) -> None:
 
     On the page it goes between the lines `<!-- NAME -->` and `<!-- end -->`, if these are there.
     """
-    text = page.read_text()
     for name, table in tables.items():
         write_table(folder / f"{name}.csv", list(table[0]), table)
-        shown = markdown(table)
+    put({name: markdown(table) for name, table in tables.items()}, page)
+
+
+def put(shown: Mapping[str, str], page: Path) -> None:
+    """Puts tables between their lines on the page, and prints them."""
+    text = page.read_text()
+    for name, table in shown.items():
         text = re.sub(rf"(<!-- {name} -->\n).*?(<!-- end -->)",
-                      lambda found, shown=shown: f"{found[1]}{shown}\n{found[2]}", text,
+                      lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text,
                       flags=re.DOTALL)
-        print(f"{name}\n{shown}\n")
+        print(f"{name}\n{table}\n")
     page.write_text(text)
 
 

@@ -25,7 +25,7 @@ PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "experiments/README.md"
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)])
 def test_code_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for table in (registry.agents, registry.methods):
+    for table in (registry.agents, registry.methods, registry.memories):
         monkeypatch.setattr(table, "_targets", dict(table._targets))
     module = types.ModuleType("crl_docs_page")  # a real module, so that registered names resolve
     monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -35,7 +35,17 @@ def test_code_blocks_run(page, tmp_path, monkeypatch):
         exec(compile(block, f"{page}, block {number}", "exec"), module.__dict__)
 
 
+def anchors(page: Path) -> set[str]:
+    """What its headings are linked by, as code hosts make it."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M)
+    headings = re.findall(r"^#+ (.*)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text()):
-        assert (ROOT / page).parent.joinpath(target).exists(), target
+    here = ROOT / page
+    for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]+))?\)", here.read_text()):
+        there = here.parent / target if target else here
+        assert there.exists(), target
+        assert not anchor or anchor in anchors(there), f"{target}#{anchor}"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import crl
+from crl import registry
 from crl.metrics import summarize
 
 ROOT = Path(__file__).parents[1]
@@ -40,9 +41,18 @@ def test_results_are_of_one_protocol_and_of_committed_code():
     assert not any(info["commit"].endswith("+dirty") for info in infos)
 
 
+def on_page(page: str, name: str) -> str:
+    """The table between the lines of its name."""
+    found = re.search(rf"<!-- {name} -->\n(.*?)\n<!-- end -->", (ROOT / page).read_text(), re.S)
+    assert found is not None, name
+    return found[1]
+
+
 def test_the_table_of_arm4_is_that_of_its_runs(monkeypatch):
     monkeypatch.syspath_prepend(EXPERIMENTS)
-    table = importlib.import_module("arm4_table").rows()
+    made, pages = (importlib.import_module(name) for name in ("arm4_table", "pages"))
+    table = made.rows()
+    assert on_page("docs/methods.md", "arm4") == pages.markdown(made.shown(table))
     with open(EXPERIMENTS / "results" / "arm4" / "table.csv", newline="") as file:
         written = {row["method"]: row for row in csv.DictReader(file)}
     assert set(written) == {row["method"] for row in table}
@@ -55,6 +65,64 @@ def test_the_table_of_arm4_is_that_of_its_runs(monkeypatch):
     for keeps in ("packnet", "clonex", "ewc"):
         for forgets in ("finetuning", "a-gem", "redo"):
             assert performance[keeps] > performance[forgets] + 0.2
+
+
+def test_the_page_says_which_methods_go_with_which_agents(monkeypatch):
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+    made = importlib.import_module("agents_table")
+    header, _, *lines = (line.strip("| ").split(" | ") for line in
+                         on_page("docs/methods.md", "agents").splitlines())
+    assert header == ["method", *made.AGENTS]
+    assert [line[0].strip("`") for line in lines] == registry.methods.names()
+    for name, *cells in lines:
+        for agent, cell in zip(made.AGENTS, cells, strict=True):
+            remedies = cell.split(", ") if cell not in "✓–" else []
+            assert made.works(agent, name.strip("`"), []) == (cell == "✓"), (name, agent)
+            assert not remedies or made.works(agent, name.strip("`"), remedies), (name, agent)
+
+
+CLAIMS = {"which weights are whose": "kernels", "the form of layers": "layers",
+          "activations": "activations", "which weights are deployed": "policy",
+          "what is rehearsed": "rehearsal", "inputs": "inputs"}
+
+
+def test_the_page_of_methods_has_all_of_them_and_what_they_claim():
+    text = (ROOT / "docs" / "methods.md").read_text()
+    sections = dict(re.findall(r"^### `(\S+)`\n(.*?)(?=^##)", text, re.M | re.S))
+    methods = {name: registry.methods.load(name) for name in registry.methods.names()}
+    assert list(sections) == list(sections | methods)
+    for name, method in methods.items():
+        assert method.paper in " ".join(sections[name].split())
+        assert "$$" in sections[name] or "$" in sections[name]
+    for row, claim in CLAIMS.items():
+        found = re.search(rf"^\| {row} \| (.*) \|$", text, re.M)
+        assert found is not None, row
+        assert set(re.findall(r"`(\S+?)`", found[1])) == {
+            name for name, method in methods.items() if claim in method.claims}
+
+
+def test_the_page_of_l2m_says_what_slots_keep(monkeypatch):
+    tables = tables_on("l2m.md", "l2m_table", monkeypatch)
+    rows = {(row["method"], row["told by"]): row for row in tables["six-four"]}
+    before, lora = rows["pretrained", "–"], rows["lora", "prototypes"]
+    assert lora["seeds"] == before["seeds"] == 3
+    assert (lora["old"], lora["old_end"]) == (before["old"], before["old_end"])  # to the last bit
+    assert lora["match"] == lora["new"] == 1.0
+    assert lora["new"] > before["new"] + 0.5
+    assert rows["full", "–"]["old"] < before["old"] - 0.5
+
+
+MADE = re.compile(r"^\| `(results/\S+)` \| (\d+) \| ([\d.]+) \| `(experiments/\S+\.py)", re.M)
+
+
+def test_the_page_says_what_results_have_cost():
+    rows = MADE.findall((ROOT / "docs" / "reproducibility.md").read_text())
+    for name, count, hours, script in rows:
+        runs = [crl.Run(path.parent) for path in (EXPERIMENTS / name).glob("*/run.json")]
+        assert len(runs) == int(count), name
+        spent = sum(run.evals()["cpu_s"][-1] for run in runs) / 3600
+        assert float(hours) == pytest.approx(spent, abs=0.006), name
+        assert (ROOT / script).exists()
 
 
 TEN = re.compile(r"^\| ([a-z-]+)" + r" \| ([\d.]+|–)" * 6 + r" \|$", re.M)

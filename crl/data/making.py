@@ -24,7 +24,8 @@ from crl.run import Run
 from crl.stream import TaskStream
 from crl.workers import side_by_side
 
-_EXPERTS_NEED = {"partially_observable": False, "hide_velocities": False, "frame_stack": 1}
+_EXPERTS_NEED = {"partially_observable": False, "hide_velocities": False, "unify": False,
+                 "frame_stack": 1}
 
 
 class Progress(NamedTuple):

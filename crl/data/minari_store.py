@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,8 +27,9 @@ from gymnasium.spaces import Box
 from crl import __version__
 from crl.data.episodes import Episodes
 from crl.data.names import data_id
+from crl.envs.unified import unified
 from crl.errors import UserError
-from crl.stream import TaskStream
+from crl.stream import TaskStream, check_spaces
 
 try:
     import h5py  # type: ignore[import-untyped]  # noqa: F401  (Minari needs them later)
@@ -122,7 +124,8 @@ def read_data(root: str | Path, task_name: str, stream: TaskStream | None = None
     Args:
         root: Where the data sets of all tasks are: what ``crl data --out`` was given.
         task_name: The task, such as ``"push-v3"``; ``"push-v3@2"`` has the same set.
-        stream: Checks that observations and actions are as wide as the stream's.
+        stream: Checks that observations and actions are as wide as the stream's. Where that unifies
+            robots of different kinds, a set of one by itself is brought to its form.
         kind: ``"scripted"``, ``"policy"`` or ``"replay"``; None: the only one that there is.
 
     Raises:
@@ -140,12 +143,28 @@ def read_data(root: str | Path, task_name: str, stream: TaskStream | None = None
     except Exception as error:  # each format raises its own
         raise _damaged(folder, error) from None
     if stream is not None:
+        if (stream.options or {}).get("unify"):
+            episodes = _placed(episodes, stream, task_name)
         found = episodes.obs.shape[1:], episodes.actions.shape[1:]
         expected = stream.observation_space.shape, stream.action_space.shape
         if found != expected:
             raise UserError(f"{folder} has observations and actions of shapes {found}, the stream "
                             f"{expected}; make data of this stream: {_command(Path(root))}")
     return episodes
+
+
+def _placed(episodes: Episodes, stream: TaskStream, task_name: str) -> Episodes:
+    """Of a robot by itself, as of one of several; others as they are."""
+    env = stream.make(stream[task_name])
+    robot = unified(env)
+    env.close()
+    assert robot is not None
+    rewards = int(stream.options["observe_reward"]) if stream.options else 0
+    observation, action = check_spaces(robot.env, task_name)
+    if episodes.obs.shape[1] != observation.shape[0] + rewards or (
+            episodes.actions.shape[1:] != action.shape):
+        return episodes
+    return replace(episodes, obs=robot.placed(episodes.obs), actions=robot.sent(episodes.actions))
 
 
 def find_data(root: Path, task_name: str, kind: str | None = None) -> Path:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import gymnasium
 from gymnasium.envs.registration import load_env_creator
@@ -19,6 +20,9 @@ from crl.envs.popgym_tasks import POPGYM_TASKS
 from crl.envs.popgym_tasks import make as make_popgym_task
 from crl.errors import UserError, unknown
 from crl.stream import Env, StreamOptions, Task, TaskStream
+
+if TYPE_CHECKING:
+    from crl.envs.unified import Place
 
 DEFAULT_STEPS = 100_000
 ARMS = (*ARM_TASKS, *HIDDEN_ARM_TASKS)
@@ -66,12 +70,12 @@ def stream_of(
     """
     steps = options.steps_per_task or steps
     seen: dict[str, int] = {}
-    entries = []
+    entries, where = [], _places(tasks, options)
     for head, task in enumerate(tasks):
         seen[task] = seen.get(task, 0) + 1
         unique = task if seen[task] == 1 else f"{task}@{seen[task]}"
-        entries.append(Task(unique, partial(_make, maker(task, options), task, options), steps,
-                            head))
+        make = partial(_make, maker(task, options), task, options, where.get(task))
+        entries.append(Task(unique, make, steps, head))
     protocol = ":".join([
         label or "tasks-v1," + ",".join(tasks),
         f"steps={steps}",
@@ -79,6 +83,7 @@ def stream_of(
         *(["goal=hidden"] if options.partially_observable else []),
         *([f"shown={options.goal_shown}"] if options.goal_shown else []),
         *(["velocities=hidden"] if options.hide_velocities else []),
+        *(["spaces=unified"] if options.unify else []),
         *(["reward=observed"] if options.observe_reward else []),
         *([f"frames={options.frame_stack}"] if options.frame_stack > 1 else []),
         *(["boundaries=hidden"] if options.boundaries == "hidden" else []),
@@ -114,16 +119,28 @@ def maker(task: str, options: StreamOptions) -> Callable[..., Env]:
     raise unknown("stream or task", task, known, "type 'crl list streams' or 'crl list tasks'")
 
 
-def _make(make: Callable[..., Env], name: str, options: StreamOptions,
+def _places(tasks: Sequence[str], options: StreamOptions) -> dict[str, Place]:
+    """Where the numbers of each task's robot are in those of all; empty if each is by itself."""
+    if not options.unify:
+        return {}
+    from crl.envs.unified import places
+
+    return places(tasks, lambda task: _make(maker(task, options), task, replace(
+        options, unify=False, observe_reward=False, frame_stack=1), None))
+
+
+def _make(make: Callable[..., Env], name: str, options: StreamOptions, place: Place | None,
           render_mode: str | None = None) -> Env:
     """An environment, and around it what the user wants it to show."""
-    from crl.envs import views
+    from crl.envs import unified, views
 
     env = make(render_mode=render_mode)
     if options.goal_shown:
         env = views.HideGoal(env, options.goal_shown)
     if options.hide_velocities:
         env = views.HideVelocities(env, name)
+    if place is not None:
+        env = unified.Unified(env, place)
     if options.observe_reward:
         env = views.ObserveReward(env)
     return env if options.frame_stack == 1 else views.stack_frames(env, options.frame_stack)

@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium.spaces import Discrete
 
 from crl.envs import views
+from crl.envs.unified import Unified, unified
 from crl.errors import UserError
 from crl.stream import Env, check_spaces
 
@@ -91,8 +92,11 @@ def terms(env: Env, name: str) -> tuple[list[Term], list[Term]]:
         seen = [Term(f"obs[{i}]", None) for i in range(observation.shape[0])]
     if isinstance(action, Discrete):
         return seen, [Term(f"choice[{i}]", "1") for i in range(int(action.n))]
-    said = _said(env.unwrapped, 1, action.shape[0])
-    return seen, said or [Term(f"action[{i}]", None) for i in range(action.shape[0])]
+    robot, width = unified(env), action.shape[0]
+    if robot is not None:  # its units are shares of the range, which the wrapper hides
+        return seen, [Term(f"action[{i}]", "1") for i in range(width)]
+    said = _said(env.unwrapped, 1, width)
+    return seen, said or [Term(f"action[{i}]", None) for i in range(width)]
 
 
 def parse(text: str) -> list[Term]:
@@ -133,6 +137,9 @@ def _observed(env: Env, name: str) -> list[Term] | None:
     if isinstance(env, views.HideVelocities):
         hidden = np.isin(np.arange(len(inside)), views.velocities(env.env, name))
         return [term for term, gone in zip(inside, hidden, strict=True) if not gone]
+    if isinstance(env, Unified):
+        others = [Term(f"unused[{i}]", "1") for i in range(width - len(inside))]
+        return [*others[:env.place.start], *inside, *others[env.place.start:]]
     if isinstance(env, views.ObserveReward):
         return [*inside, Term("reward", "1")]
     return inside if len(inside) == width else None

@@ -19,7 +19,7 @@ from crl.replay import Samples
 
 
 class Parseval(Method):
-    """Adds β Σ ‖W Wᵀ − s I‖² (Frobenius) over the weight matrices of hidden layers.
+    """Adds β Σ ‖W Wᵀ − s I‖² (Frobenius) over the weight matrices that tasks share.
 
     At its minimum, 0, all singular values of every W are √s. It is taken on the smaller side: WᵀW
     of a tall matrix. The other side, used by the released code whatever the shape, differs by
