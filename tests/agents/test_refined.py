@@ -80,7 +80,7 @@ def test_a_pilot_drives_a_changed_robot_as_one_who_knows(refined, gains):
     found, arrived = way(refined, gained(square(), gains, start=20))
     known, _ = way(Inverse(gains), gained(square(), gains))
     assert arrived
-    assert len(found) < {-1: 2.2}.get(gains[0], 1.4) * len(known)
+    assert len(found) < {-1: 2.2}.get(gains[0], 1.6) * len(known)
     if gains != (2, 2):  # whom twice the speed helps
         assert len(alone) > 250
 
@@ -145,11 +145,11 @@ def corner(render_mode=None) -> Corner:
 @pytest.fixture(scope="module")
 def correction() -> Correction:
     """Of a learned model of what moves to a corner."""
-    def wander(obs):
-        return np.float32([0.1, -0.1]) * np.sign(obs[:2] + 0.3)
+    def stay(obs):  # away from the walls, where actions have no effect
+        return -0.3 * obs[:2]
 
-    clean = record(wander, corner(), 1_000, noise=0.5)
-    return refine(wander, corner(), clean, transform=least_squares)._correction
+    clean = record(stay, corner(), 1_000, noise=0.5)
+    return refine(stay, corner(), clean, transform=least_squares)._correction
 
 
 @pytest.mark.parametrize("name", ["sac", "recurrent-sac", "r2i"])
