@@ -23,6 +23,8 @@ _REACH = 0.25          # to either side, for what a change of the action does; 1
 _CLEAN = 0.995         # share of a clean robot's residuals that are below the threshold
 _JUDGED = 3            # last steps that say whether corrections help: one that failed, of little
                        # knowledge, must soon be forgotten
+_HARM = 2.0            # times as large a square is clearly farther: half of a right correction of a
+                       # robot that has turned round is a little farther from what is wanted
 _LEAST_SHARE = 1e-3    # of its usual change, to which a model is trusted in a number
 
 
@@ -91,7 +93,7 @@ class Correction:
 
     Nothing is corrected until a residual of the last steps is above the threshold. A correction is
     cut off where it is longer than the limit, and is left out as long as what the last three led to
-    was farther from what was wanted than the model was from what happened.
+    was clearly farther from what was wanted than the model was from what happened.
 
     Args:
         transform: Such as an :class:`~crl.agents.action_flow.ActionFlow`.
@@ -162,12 +164,12 @@ class Correction:
 
 
 def _helps(window: Window, aims: Tensor) -> Tensor:
-    """Whether what acted of late was no farther from what was wanted than from what was sent,
-    [B, 1]."""
+    """Whether what acted of late was not clearly farther from what was wanted than from what was
+    sent, [B, 1]."""
     actions, found, known = (column[:, :_JUDGED] for column in window)
     missed = (actions + found - aims[:, :_JUDGED]) * known
     errors = found.square().sum((1, 2))
-    return (missed.square().sum((1, 2)) <= (1 + 1e-3) * errors)[:, None]
+    return (missed.square().sum((1, 2)) <= _HARM * errors)[:, None]
 
 
 def _push(newest: Tensor, others: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Action Flow Matching in front of any policy.
 
-    clean = record(pilot, env, steps=2_000, noise=0.3)   # while nothing is wrong
+    clean = record(pilot, env, steps=2_000)   # while nothing is wrong
     policy = refine(pilot, env, clean)
     action, state = policy.predict(obs, state)           # state: None at first
 """
@@ -81,6 +81,8 @@ def model_of(policy: MPCPolicy) -> Model:
 class RefinedPolicy(Policy):
     """A policy whose actions are corrected; what they led to is part of its recurrent state.
 
+    An action that needs no correction is the policy's own, to the last bit.
+
     Args:
         policy: Of continuous actions.
         correction: Of actions scaled to [-1, 1].
@@ -101,21 +103,25 @@ class RefinedPolicy(Policy):
              deterministic: bool = True) -> tuple[FloatArray, State]:
         wanted, own = self.policy.step(obs, state[:self._own], first, deterministic)
         past = tuple(torch.from_numpy(s) for s in state[self._own:])
-        action, past = self.correction(to_tensor(obs), _scaled(wanted, self.spec), past,
-                                        torch.from_numpy(first))
-        return self._actions.to_env(action.numpy()), (*own, *(p.numpy() for p in past))
+        scaled = _scaled(wanted, self.spec)
+        action, past = self.correction(to_tensor(obs), scaled, past, torch.from_numpy(first))
+        needed = (action != scaled).any(-1, keepdim=True).numpy()
+        sent = np.where(needed, self._actions.to_env(action.numpy()), wanted)
+        return sent, (*own, *(p.numpy() for p in past))
 
 
-def record(policy: Policy | Pilot, env: Env, steps: int, *, noise: float = 0.3, seed: int = 0
+def record(policy: Policy | Pilot, env: Env, steps: int, *, noise: float = 1.0, seed: int = 0
            ) -> Steps:
     """Steps of a policy in its environment, episode after episode.
+
+    A correction may have to send any action, and a model knows those alone that it has seen.
 
     Args:
         policy: The policy, or any controller.
         env: The robot as it should be.
         steps: How many.
-        noise: Standard deviation of what is added to actions, so that a model can tell what each
-            does; 1 is half the range.
+        noise: Standard deviation of what is added to actions, 1 being half the range, so that
+            all of it is seen; less for a robot that does not bear it.
         seed: Of episodes and noise.
     """
     require_whole("steps", steps, least=1)

@@ -74,9 +74,10 @@ def test_residuals_are_what_acted_besides_in_units_of_the_action():
 def test_residuals_do_not_jump_where_an_angle_does():
     obs, actions = draws(300)
     obs[:, 2] = torch.where(obs[:, 0] > 0, math.pi - 0.05, 0.05 - math.pi)
-    found = residuals(turn, ANGLES, torch.full((3,), 1e4), obs, actions, turn(obs, actions))
-    assert found.norm(dim=-1).max() < 0.01
-    plain = residuals(turn, Angles(3, ()), torch.full((3,), 1e4), obs, actions, turn(obs, actions))
+    trust, following = torch.full((3,), 1e4), turn(obs, -actions)
+    found = residuals(turn, ANGLES, trust, obs, actions, following)
+    torch.testing.assert_close(found, -2 * actions, atol=0.05, rtol=0.05)
+    plain = residuals(turn, Angles(3, ()), trust, obs, actions, following)
     assert plain.norm(dim=-1).max() > 5  # a control: what is not wrapped is an error of 2 π
 
 
@@ -126,7 +127,7 @@ def test_within_six_steps_what_acts_is_what_is_wanted(gains):
     small = [0.4 * draws(64, 20 + step)[1] for step in range(20)]
     wanted, sent = drive(corrected(), gains, steps=20, wanted=small)
     missing = (torch.tensor(gains) * sent - wanted).norm(dim=-1).mean(1)
-    assert (missing[6:] < 0.1 * missing[:1]).all()
+    assert (missing[6:] < 0.15 * missing[:1]).all()
 
 
 def test_a_robot_that_recovers_is_left_alone_again():
