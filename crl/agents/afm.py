@@ -120,11 +120,12 @@ class AFM(MPC):
             "calibration": self._calibration and self._calibration.state_dict(),
             "flow": self._flow and self._flow.state_dict()}
         return {**super().state_dict(), "steps": self._steps, "deployed": deployed,
-                "gains": self._gains.copy()}
+                "gains": self._gains.copy(), "flow_seed": self._flow_seed}
 
     def load_state_dict(self, tree: Tree) -> None:
         super().load_state_dict(tree)
-        self._steps, self._gains = tree["steps"], np.array(tree["gains"])
+        self._steps, self._flow_seed = tree["steps"], tree["flow_seed"]
+        self._gains = np.array(tree["gains"])
         self._nominal = self._calibration = self._flow = self._correction = None
         deployed = tree["deployed"]
         if deployed is not None:
