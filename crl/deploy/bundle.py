@@ -51,7 +51,6 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 Watch = Callable[[str, int, int], None]
-TOLERANCE = 1e-5
 _PACKAGES = ("crl", "torch", "onnx", "onnxscript", "onnxruntime", "numpy")
 
 
@@ -182,7 +181,7 @@ def export_policy(policy: Policy, task: Task, stream: TaskStream, out: Path,
         "state": [{"input": name, "output": f"next_{name}", "shape": list(shape), "initial": 0.0,
                    "reset": "initial"} for name, shape in step.state.items()],
         "parity": {"steps": len(golden.first), "episodes": int(golden.first.sum()),
-                   "largest_error": 0.0, "tolerance": TOLERANCE},
+                   "largest_error": 0.0, "tolerance": step.tolerance},
         "simulation": stream.options, "signature": key and {
             "algorithm": "ed25519", "public_key": key.public_key().public_bytes_raw().hex()}}
     try:

@@ -32,8 +32,12 @@ class PolicyStep(nn.Module):
         spec: Of the policy.
         state: What it remembers: names, and shapes without the batch.
         scaling: Shift and factor of observations; None: they are used as they are.
+
+    Attributes:
+        tolerance: How far ONNX Runtime may be from PyTorch; 1 is half the range of an action.
     """
 
+    tolerance = 1e-5
     low: Tensor
     high: Tensor
     shift: Tensor
@@ -149,10 +153,15 @@ class WindowStep(PolicyStep):
 class CorrectedStep(PolicyStep):
     """Of a policy whose actions are corrected by what the last ones led to.
 
+    A residual is divided by differences of a model's predictions, whose last digits single precision
+    does not have.
+
     Args:
         policy: The policy.
         inner: Of the policy that is corrected.
     """
+
+    tolerance = 3e-4
 
     def __init__(self, policy: RefinedPolicy, inner: PolicyStep) -> None:
         spec, own = policy.spec, len(inner.state)

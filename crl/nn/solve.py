@@ -9,8 +9,8 @@ from torch import Tensor
 def solve_positive(square: Tensor, right: Tensor) -> Tensor:
     """x of ``square`` x = ``right``, ``square`` being symmetric and positive definite.
 
-    ONNX has no operator for it. While a network is exported it is Cholesky's method, number by
-    number, which nobody would want otherwise.
+    It is computed in double precision, so that whoever does it does it alike. ONNX has no operator
+    for it: while a network is exported it is Cholesky's method, number by number.
 
     Args:
         square: [..., n, n], n known.
@@ -19,9 +19,10 @@ def solve_positive(square: Tensor, right: Tensor) -> Tensor:
     Returns:
         [..., n, k].
     """
+    kind, square, right = right.dtype, square.double(), right.double()
     if not torch.compiler.is_exporting():
         solved: Tensor = torch.linalg.solve(square, right)
-        return solved
+        return solved.to(kind)
     size = square.shape[-1]
     lower: list[list[Tensor]] = []
     for i in range(size):
@@ -41,4 +42,4 @@ def solve_positive(square: Tensor, right: Tensor) -> Tensor:
         for k in range(i + 1, size):
             x[i] = x[i] - lower[k][i][..., None] * x[k]
         x[i] = x[i] / lower[i][i][..., None]
-    return torch.stack(x, -2)
+    return torch.stack(x, -2).to(kind)
