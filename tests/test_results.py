@@ -178,7 +178,7 @@ def test_the_tables_of_memories_are_those_of_their_runs(monkeypatch):
     assert min(earned[memory] for memory in ("gru", "lstm", "s5", "gtrxl")) > 0.9
     assert earned["mlp"] < 0
     pendulum = {row["memory"]: row for row in tables["pendulum"]}
-    assert len(pendulum) == 11
+    assert len(pendulum) == 12
     assert all(row["seeds"] == 3 for row in pendulum.values())
     assert max(pendulum[memory]["good_cpu_s"] for memory in ("ffm", "s5")) < (
         pendulum["gru"]["good_cpu_s"])
