@@ -199,7 +199,9 @@ def _clean(robot: str, render_mode: str | None = None) -> Env:
 
 def learned(robot: str, seed: int) -> Tree:
     """The state of an agent that is to be deployed after one more step, learned or kept."""
-    store = checkpoint.CheckpointStore(Path("runs") / "afm" / f"{robot}-{seed}")
+    folder = Path("runs") / "afm" / f"{robot}-{seed}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    store = checkpoint.CheckpointStore(folder)
     if (kept := store.latest()) is not None:
         return checkpoint.load_tree(kept)
     agent, task = new_agent(robot, "frozen", seed)
