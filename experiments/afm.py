@@ -279,6 +279,14 @@ def piloted(row: str, seed: int, where: str, task: str) -> Drive:
 # ---- the experiment ----
 
 
+def prepare(robot: str, row: str, seed: int) -> None:
+    """Learns what the row's episodes begin with, unless that is done."""
+    if robot == "quadrotor":
+        piloted_policies(seed)
+    else:
+        deployed(robot, row, seed)
+
+
 def episode(robot: str, row: str, seed: int, where: str, regime: str) -> Drive:
     """One of them."""
     task = PROTOCOL[robot].regimes[regime]
@@ -310,6 +318,7 @@ def run(robot: str, seed: int, machine: dict[str, Any]) -> None:
         for where, regime, row in product(settings.maps, settings.regimes, settings.rows):
             if (row, where, regime) in done:
                 continue
+            prepare(robot, row, seed)
             start = time.process_time()
             found = episode(robot, row, seed, where, regime)
             ms = 1_000 * (time.process_time() - start) / found.steps
