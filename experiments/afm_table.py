@@ -5,13 +5,13 @@
 A row a method, means over maps, changes and seeds: `success`, the share of the waypoints that were
 reached; `all_of_them`, the share of the episodes in which all were; steps of an episode, its cap if
 it did not arrive; the prediction error while something is wrong, metres a step on the ground and
-m/s in the air. Rows count what all methods have done: a map, change and seed that one of them has
-not yet done is left out. `flow` is what experiments/afm_flow.py has found.
+m/s in the air. A seed counts when it is finished. `flow` is what experiments/afm_flow.py has found.
 """
 
 from __future__ import annotations
 
 import csv
+import json
 from collections import defaultdict
 from pathlib import Path
 
@@ -22,22 +22,21 @@ from pages import Rows, write_tables
 PAGE = Path(__file__).parents[1] / "docs" / "afm.md"
 _NOTHING_WRONG = "eight"  # the quadrotor's regime that has no error to measure
 
-Episodes = dict[str, dict[tuple[str, str, str], dict[str, str]]]
+Line = dict[str, str]
 
 
-def episodes(robot: str) -> Episodes:
-    """Row → map, regime and seed → what came of it, of those that all rows have done."""
-    found: Episodes = defaultdict(dict)
-    for path in sorted((FOLDER / robot).glob("seed-*/episodes.csv")):
-        with open(path, newline="") as file:
-            for line in csv.DictReader(file):
-                found[line["row"]][line["map"], line["regime"], line["seed"]] = line
-    rows = PROTOCOL[robot].rows
-    shared = set.intersection(*(set(found[row]) for row in rows))
-    return {row: {key: found[row][key] for key in sorted(shared)} for row in rows}
+def episodes(robot: str) -> dict[str, list[Line]]:
+    """Row → what came of its episodes."""
+    found: dict[str, list[Line]] = defaultdict(list)
+    for info in sorted((FOLDER / robot).glob("seed-*/run.json")):
+        if json.loads(info.read_text())["status"] == "finished":
+            with open(info.with_name("episodes.csv"), newline="") as file:
+                for line in csv.DictReader(file):
+                    found[line["row"]].append(line)
+    return {row: found[row] for row in PROTOCOL[robot].rows if row in found}
 
 
-def mean(lines: list[dict[str, str]], column: str) -> float:
+def mean(lines: list[Line], column: str) -> float:
     """Of a column, where it is a number."""
     return float(np.nanmean([float(line[column]) for line in lines]))
 
@@ -46,24 +45,20 @@ def rows(robot: str) -> Rows:
     """Of one robot."""
     table: Rows = []
     for row, found in episodes(robot).items():
-        lines = [line for (_, regime, _), line in found.items() if regime != _NOTHING_WRONG]
-        if lines:
-            table.append({
-                "method": row, "seeds": len({line["seed"] for line in lines}),
-                "episodes": len(lines), "success": mean(lines, "progress"),
-                "all_of_them": mean(lines, "success"), "steps": mean(lines, "steps"),
-                "prediction_error": mean(lines, "prediction_error")})
+        lines = [line for line in found if line["regime"] != _NOTHING_WRONG]
+        table.append({
+            "method": row, "seeds": len({line["seed"] for line in lines}), "episodes": len(lines),
+            "success": mean(lines, "progress"), "all_of_them": mean(lines, "success"),
+            "steps": mean(lines, "steps"), "prediction_error": mean(lines, "prediction_error")})
     return table
 
 
 def by_regime(robot: str) -> Rows:
     """Success of each method, change by change."""
-    found = episodes(robot)
-    done = [regime for regime in PROTOCOL[robot].regimes
-            if any(key[1] == regime for key in found["frozen"])]
-    return [{"method": row, **{regime: mean([line for key, line in lines.items()
-                                             if key[1] == regime], "progress")
-                               for regime in done}} for row, lines in found.items()] if done else []
+    return [{"method": row, **{regime: mean([line for line in found if line["regime"] == regime],
+                                            "progress")
+                               for regime in PROTOCOL[robot].regimes}}
+            for row, found in episodes(robot).items()]
 
 
 def of_flow() -> Rows:
