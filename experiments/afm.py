@@ -199,7 +199,9 @@ def _clean(robot: str, render_mode: str | None = None) -> Env:
 
 def learned(robot: str, seed: int) -> Tree:
     """The state of an agent that is to be deployed after one more step, learned or kept."""
-    store = checkpoint.CheckpointStore(Path("runs") / "afm" / f"{robot}-{seed}")
+    folder = Path("runs") / "afm" / f"{robot}-{seed}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    store = checkpoint.CheckpointStore(folder)
     if (kept := store.latest()) is not None:
         return checkpoint.load_tree(kept)
     agent, task = new_agent(robot, "frozen", seed)
@@ -277,6 +279,14 @@ def piloted(row: str, seed: int, where: str, task: str) -> Drive:
 # ---- the experiment ----
 
 
+def prepare(robot: str, row: str, seed: int) -> None:
+    """Learns what the row's episodes begin with, unless that is done."""
+    if robot == "quadrotor":
+        piloted_policies(seed)
+    else:
+        deployed(robot, row, seed)
+
+
 def episode(robot: str, row: str, seed: int, where: str, regime: str) -> Drive:
     """One of them."""
     task = PROTOCOL[robot].regimes[regime]
@@ -308,6 +318,7 @@ def run(robot: str, seed: int, machine: dict[str, Any]) -> None:
         for where, regime, row in product(settings.maps, settings.regimes, settings.rows):
             if (row, where, regime) in done:
                 continue
+            prepare(robot, row, seed)
             start = time.process_time()
             found = episode(robot, row, seed, where, regime)
             ms = 1_000 * (time.process_time() - start) / found.steps

@@ -206,3 +206,11 @@ def test_the_tables_of_world_models_are_those_of_their_runs(monkeypatch):
     assert last["seeds"] == 3
     assert last["worst"] > 0.95
     assert last["control"] < 0.6
+
+
+def test_the_tables_of_action_flow_matching_are_those_of_their_runs(monkeypatch):
+    tables = tables_on("afm.md", "afm_table", monkeypatch)
+    of_flow = {row["transform"]: row for row in tables["flow"]}
+    assert of_flow["flow"]["worst_gains"] > 0.5
+    assert of_flow["flow"]["wide"] > 0.8
+    assert of_flow["flow"]["noise"] < of_flow["least squares"]["noise"]

@@ -139,7 +139,9 @@ def _told(wanted: Tensor, window: Window) -> tuple[Tensor, Tensor, Tensor]:
     [B, 2, act]; and as the context [B, …] how much they know, and how well the first one fits."""
     actions, residuals, known = window
     maps = estimate_maps(window)
-    guesses = torch.stack((maps.inverse(wanted), estimate_gains(window).inverse(wanted)), 1)
+    both = ActionMaps(*(torch.cat(columns) for columns in
+                        zip(maps, estimate_gains(window), strict=True)))
+    guesses = both.inverse(wanted.repeat(2, 1)).view(2, *wanted.shape).transpose(0, 1)
     x = torch.cat((actions, known), -1)
     row, column = torch.triu_indices(x.shape[-1], x.shape[-1])
     moments = (x.mT @ x)[:, row, column] / x.shape[1]

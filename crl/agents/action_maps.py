@@ -52,11 +52,18 @@ class ActionMaps(NamedTuple):
         action: Tensor = wanted + solve_positive(square, slope[..., None])[..., 0]
         if not torch.compiler.is_exporting() and not bool((action.abs() > 1).any()):
             return action
+        # Coordinate descent: what a bound takes from one entry, others give. An entry is best at
+        # its level, less what the others pull. Entry by entry it is a third of the time.
+        scale = square.diagonal(dim1=1, dim2=2)
+        levels = (((square @ wanted[..., None])[..., 0] + slope) / scale).unbind(-1)
+        pulls = [row.unbind(-1) for row in (square / scale[..., None]).unbind(1)]
         entries = list(action.clamp(-1, 1).unbind(-1))
-        for _ in range(_SWEEPS):  # coordinate descent: what a bound takes from one, others give
-            for i, entry in enumerate(entries):
-                rise = (square[:, i] * (torch.stack(entries, -1) - wanted)).sum(-1) - slope[:, i]
-                entries[i] = (entry - rise / square[:, i, i]).clamp(-1, 1)
+        for _ in range(_SWEEPS):
+            for i, best in enumerate(levels):
+                for j, pull in enumerate(pulls[i]):
+                    if j != i:
+                        best = torch.addcmul(best, pull, entries[j], value=-1)
+                entries[i] = best.clamp(-1, 1)
         return torch.stack(entries, -1)
 
 

@@ -178,7 +178,8 @@ class AFM(MPC):
     def _reference(self) -> Predict:
         assert self._task is not None
         assert self._nominal is not None
-        return prediction(self._controller_of(self._task, self._nominal).models)
+        # Without what will be seen of a course, which says nothing of the robot and takes as long.
+        return prediction(super()._controller_of(self._task, self._nominal).models)
 
     def _new_flow(self, updates: int) -> ActionFlow | None:
         if self.config.correct not in ("flow", "regressor"):

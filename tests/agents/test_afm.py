@@ -89,16 +89,23 @@ def weights(agent: AFM) -> torch.Tensor:
 
 
 def test_robots_that_turned_round_are_driven_home(before):
-    """With what the last steps say they arrive; without, and with a model that learns on, not."""
+    """With what the last steps say they get there; without, and with a model that learns on, not:
+    the share of the waypoints, by a small model of few steps."""
     arrived = {}
     for name, settings in {
         "corrected": {"correct": "least-squares"}, "oracle": {"correct": "oracle"},
         "frozen": {"correct": "none", "adapt": "frozen"}, "online": {"correct": "none"},
     }.items():
         agent = deployed(before, **settings)
-        arrived[name] = drive(agent, square(TURNED), 5)[1]["progress"]
-    assert arrived["oracle"] == arrived["corrected"] == 1
-    assert max(arrived["frozen"], arrived["online"]) < 0.7
+        state, done = agent.state_dict(), []
+        for seed in (0, 3):
+            agent.load_state_dict(state)
+            agent.begin_task(HOME[0])
+            env = DynamicsSchedule(UnicycleEnv("square", horizon=200), TURNED)
+            done.append(drive(agent, env, seed, steps=200)[1]["progress"])
+        arrived[name] = np.mean(done)
+    assert min(arrived["oracle"], arrived["corrected"]) > 0.75
+    assert max(arrived["frozen"], arrived["online"]) < 0.5
 
 
 def test_what_the_model_that_plans_learns_is_from_wanted_action_to_outcome(before):

@@ -9,7 +9,7 @@ import torch
 from torch.func import functional_call
 
 from crl import bench
-from crl.bench import env, hypernetwork, memory, modulation, planner, sac, scan, worldmodel
+from crl.bench import afm, env, hypernetwork, memory, modulation, planner, sac, scan, worldmodel
 from crl.bench.rows import take_turns
 from crl.envs.continual_world import CW10
 from crl.memory.hypernetwork import Hypernetwork
@@ -169,4 +169,14 @@ def test_modulation(monkeypatch):
     rows = list(bench.BENCHES["modulation"]())
     assert [row["case"] for row in rows] == [
         "acting, merged", "acting, a slot", "update, a slot", "update, mixed"]
+    assert all(row["ours"] > 0 for row in rows)
+
+
+def test_afm(monkeypatch):
+    monkeypatch.setattr(afm, "_CALLS", 2)
+    rows = list(bench.BENCHES["afm"]())
+    assert [(row["case"], *row["peers"]) for row in rows] == [
+        *((f"a correction, {p}", peer) for p in ("p50", "p99")
+          for peer in ("regressor", "least squares", "plan")),
+        ("a correction, p99", "target")]
     assert all(row["ours"] > 0 for row in rows)
