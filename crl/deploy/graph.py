@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from crl.deploy.manifest import BundleError
 
 _NAMES = (
-    "Abs Add And ArgMax Atan Cast Clip Concat Cos Div Elu Equal Erf Exp Expand Gather "
-    "GatherElements GatherND GRU Gelu Gemm Greater GreaterOrEqual Identity IsInf IsNaN "
-    "LayerNormalization LeakyRelu LSTM Less LessOrEqual Log LogSoftmax MatMul Max Min Mod Mul Neg "
-    "Not OneHot Or Pad Pow Reciprocal ReduceL2 ReduceMax ReduceMean ReduceMin ReduceSum Relu "
-    "Reshape Round ScatterElements Sigmoid Sign Sin Slice Softmax Softplus Softsign Split Sqrt "
-    "Squeeze Sub Tanh Tile TopK Transpose Unsqueeze Where")
+    "Abs Add And ArgMax Atan Cast Clip Concat ConstantOfShape Cos Div Elu Equal Erf Exp Expand "
+    "EyeLike Gather GatherElements GatherND Gelu Gemm Greater GreaterOrEqual GRU Identity IsInf "
+    "IsNaN LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax LSTM MatMul Max Min Mod "
+    "Mul Neg Not OneHot Or Pad Pow Reciprocal ReduceL2 ReduceMax ReduceMean ReduceMin ReduceSum "
+    "Relu Reshape Round ScatterElements Sigmoid Sign Sin Slice Softmax Softplus Softsign Split "
+    "Sqrt Squeeze Sub Tanh Tile TopK Transpose Unsqueeze Where")
 OPERATORS = frozenset(_NAMES.split())
 _SIZES = {1: 4, 6: 4, 7: 8, 9: 1, 11: 8}  # bytes of float, int32, int64, bool, double
 

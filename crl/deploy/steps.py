@@ -153,8 +153,8 @@ class WindowStep(PolicyStep):
 class CorrectedStep(PolicyStep):
     """Of a policy whose actions are corrected by what the last ones led to.
 
-    A residual is divided by differences of a model's predictions, whose last digits single precision
-    does not have.
+    A residual is divided by differences of a model's predictions, whose last digits single
+    precision does not have.
 
     Args:
         policy: The policy.
