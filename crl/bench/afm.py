@@ -37,8 +37,8 @@ def bench_afm() -> Iterator[Row]:
     settings, env = AFMConfig(), UnicycleEnv()
     angles, outlook = angles_of(env), outlook_of(env)
     assert outlook is not None
-    models = _models(settings, angles)
     size, obs = len(FASTEST), angles.size - 1  # one of the observed numbers is an angle
+    models = random_models(angles, obs, size)
     transforms: dict[str, Transform] = {
         "flow": ActionFlow(size, FlowConfig(updates=0)),
         "regressor": ActionFlow(size, replace(REGRESSOR, updates=0)),
@@ -56,11 +56,12 @@ def bench_afm() -> Iterator[Row]:
     yield row("afm", "a correction, p99", "s", took["flow"], ("target", _TARGET))
 
 
-def _models(settings: AFMConfig, angles: Angles) -> list[Model]:
-    draw, size, obs = torch.Generator().manual_seed(0), len(FASTEST), angles.size - 1
-    inputs = torch.zeros(angles.size + size), torch.ones(angles.size + size)
+def random_models(angles: Angles, obs: int, act: int) -> list[Model]:
+    """Models of the sizes that ``afm`` has by default, that have learned nothing."""
+    settings, draw = AFMConfig(), torch.Generator().manual_seed(0)
+    inputs = torch.zeros(angles.size + act), torch.ones(angles.size + act)
     changes = torch.zeros(obs), 100 * torch.ones(obs)
-    return [frozen(Network(angles.size + size, 2 * obs, settings.hidden, 1, draw,
+    return [frozen(Network(angles.size + act, 2 * obs, settings.hidden, 1, draw,
                            layer_norm=False), 0, angles, inputs, changes)
             for _ in range(settings.ensemble)]
 

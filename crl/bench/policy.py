@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from crl.agent import Policy, make_agent
 from crl.bench.rows import Row, row, threads
@@ -25,6 +26,7 @@ _QUANTILES = {"p50": 0.5, "p99": 0.99}
 
 def bench_policy() -> Iterator[Row]:
     """Actor 2x256, for push-v3; memories 128 wide with their other options by default; one thread.
+    ``mlp, corrected`` has Action Flow Matching in front, by an ensemble of five models at random.
 
     Stable-Baselines3's are SAC's of the same size and, beside the GRU, recurrent PPO's, an LSTM of
     the same width. The floor is ONNX Runtime alone. A step of the GRU's is a step of its bundle.
@@ -35,7 +37,10 @@ def bench_policy() -> Iterator[Row]:
             agent = (make_agent("sac", stream, hidden=(256, 256)) if case == "mlp" else
                      make_agent("recurrent-sac", stream, memory=case, memory_size=128,
                                 hidden=(256, 256)))
-            yield from _rows(case, agent.policy(stream[0]), stream, Path(folder) / case)
+            policy = agent.policy(stream[0])
+            yield from _rows(case, policy, stream, Path(folder) / case)
+            if case == "mlp":
+                yield from _rows("mlp, corrected", _corrected(policy), stream, Path(folder) / "afm")
 
 
 def _rows(case: str, policy: Policy, stream: TaskStream, folder: Path) -> Iterator[Row]:
@@ -46,6 +51,9 @@ def _rows(case: str, policy: Policy, stream: TaskStream, folder: Path) -> Iterat
     bundle = load(folder)
     obs = stream.observation_space.sample().clip(-1, 1)
     state, going_on = policy.initial_state(1), np.array([False])
+    for _ in range(_CALLS):  # until memories and windows are full
+        _, state = policy.step(obs[None], state, going_on)
+        bundle.step(obs)
     sides: dict[str, Callable[[], object]] = {
         "ours": partial(bundle.step, obs),
         "floor": partial(bundle._run, bundle._outputs, dict(bundle._feed)),
@@ -59,6 +67,23 @@ def _rows(case: str, policy: Policy, stream: TaskStream, folder: Path) -> Iterat
             yield row("policy", f"{case} {name}", "s/step", ours, (peer, value), floor)
     yield row("policy", f"{case} p99", "of 2 ms", ours / _PERIOD, ("torch eager",
                                                                   peers[0] / _PERIOD))
+
+
+def _corrected(policy: Policy) -> Policy:
+    """A policy that corrects in every step."""
+    from crl.agents.action_flow import ActionFlow, FlowConfig
+    from crl.agents.correction import Calibration, Correction, prediction
+    from crl.agents.dynamics import Angles
+    from crl.agents.refined import RefinedPolicy
+    from crl.bench.afm import random_models
+
+    spec, settings = policy.spec, FlowConfig(updates=0)
+    obs, act = len(spec.observation_low), len(spec.action_low)
+    angles = Angles(obs, ())
+    always = Calibration(torch.full((obs,), 100.0), 0.0)
+    return RefinedPolicy(policy, Correction(
+        ActionFlow(act, settings), prediction(random_models(angles, obs, act)), angles, always,
+        settings.window, limit=3.0))
 
 
 def _sb3(case: str, stream: TaskStream, obs: Any) -> Callable[[], object]:
