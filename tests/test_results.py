@@ -110,6 +110,13 @@ def test_the_page_of_l2m_says_what_slots_keep(monkeypatch):
     assert lora["match"] == lora["new"] == 1.0
     assert lora["new"] > before["new"] + 0.5
     assert rows["full", "–"]["old"] < before["old"] - 0.5
+    rows = {(row["method"], row["told by"]): row for row in tables["forty-ten"]}
+    lora, before = rows["lora", "prototypes"], rows["pretrained", "–"]
+    assert lora["seeds"] == before["seeds"] == 3
+    assert before["old"] > 0.9
+    assert lora["old"] > before["old"] - 0.01
+    assert lora["new"] > 0.9 > rows["full", "–"]["new"] + 0.4
+    assert lora["match"] > 0.95
 
 
 MADE = re.compile(r"^\| `(results/\S+)` \| (\d+) \| ([\d.]+) \| `(experiments/\S+\.py)", re.M)
