@@ -37,9 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         print(f"crl: error: {' '.join(str(error).splitlines())}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("crl: stopped; type 'crl resume FOLDER' to go on from the last checkpoint",
-              file=sys.stderr)
-        sys.exit(130)
+        _stop("; type 'crl resume FOLDER' to go on from the last checkpoint")
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
         _close_output()
         sys.exit(0)
@@ -48,6 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _close_output()
         sys.exit(2)
     sys.exit(0)
+
+
+def _stop(advice: str = "") -> NoReturn:
+    """Ends an interrupted command."""
+    print(f"crl: stopped{advice}", file=sys.stderr)
+    sys.exit(130)
 
 
 def _close_output() -> None:
@@ -377,8 +381,7 @@ def _tune(options: argparse.Namespace) -> None:
             results = search(launch, axes, options.out, samples=options.samples,
                              workers=options.workers, watch=display)
     except KeyboardInterrupt:
-        print("crl: stopped; type the same command again to go on", file=sys.stderr)
-        sys.exit(130)
+        _stop("; type the same command again to go on")
     console().print(results_table(results, axes))
     check(results)
     print(f"trials: {options.out}; type 'crl report {options.out}' to compare them")
@@ -435,8 +438,7 @@ def _data(options: argparse.Namespace) -> None:
                 made = make_data(stream, options.out, run=run, data_format=options.format,
                                  workers=options.workers, watch=display, **how)
         except KeyboardInterrupt:
-            print("crl: stopped; type the same command again to go on", file=sys.stderr)
-            sys.exit(130)
+            _stop("; type the same command again to go on")
     console().print(data_table(made))
 
 
@@ -495,8 +497,7 @@ def _drive(options: argparse.Namespace) -> None:
     except BundleError as error:
         raise UserError(str(error)) from None
     except KeyboardInterrupt:
-        print("crl: stopped", file=sys.stderr)
-        sys.exit(130)
+        _stop()
     if options.video:
         film(result, robots[0], options.seed, options.video)
     if options.json:

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from pathlib import Path
 
 from crl.checkpoint import replace_file
 from crl.errors import UserError
+
+
+def imprint() -> str:
+    """When something is made now, and by which version."""
+    from crl import __version__
+
+    return f"Made by crl {__version__}, {time.strftime('%Y-%m-%d %H:%M')}."
 
 
 def check_writable(folder: Path) -> None:

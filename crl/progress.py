@@ -106,6 +106,19 @@ class Display:
         return Group(*blocks)
 
 
+def bars(counted: str, console: Console) -> progress.Progress:
+    """Bars with what each is of, how far it is and the time left; nothing but on a terminal.
+
+    Args:
+        counted: How far it is, as a format of rich's ``task``.
+        console: Where to.
+    """
+    return progress.Progress(
+        progress.TextColumn("{task.description}", style="bold"), progress.BarColumn(32),
+        progress.TextColumn(counted), progress.TimeRemainingColumn(), console=console,
+        disable=not console.is_terminal)
+
+
 class StepBars:
     """A bar for each task, of steps that are done; nothing where there is no terminal.
 
@@ -113,11 +126,7 @@ class StepBars:
     """
 
     def __init__(self) -> None:
-        console = Console()
-        self._bars = progress.Progress(
-            progress.TextColumn("{task.description}", style="bold"), progress.BarColumn(32),
-            progress.TextColumn("{task.completed:,}/{task.total:,} steps"),
-            progress.TimeRemainingColumn(), console=console, disable=not console.is_terminal)
+        self._bars = bars("{task.completed:,}/{task.total:,} steps", Console())
         self._rows: dict[str, progress.TaskID] = {}
 
     def __enter__(self) -> StepBars:

@@ -21,6 +21,7 @@ from crl.errors import UserError
 from crl.launch import Launch, apply_settings, check_settings
 from crl.ray_session import session
 from crl.run import Run, claim
+from crl.tables import plain_table
 from crl.training import Progress
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def check_axes(launch: Launch, axes: Sequence[Axis]) -> None:
 def results_table(results: ResultGrid, axes: Sequence[Axis]) -> Table:
     """A row a trial, the best first: its number, its settings and how it did."""
     columns = ("performance", "forgetting", "env_step")
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table = plain_table()
     for name in ("trial", *(axis.setting for axis in axes), *columns):
         table.add_column(name, justify="left" if name == "trial" else "right", no_wrap=True)
     rows = [(Path(r.path).name, r.config or {}, r.metrics or {}) for r in results]

@@ -28,7 +28,7 @@ from crl.progress import share
 def names_table(kind: str) -> Table:
     """What ``crl list`` prints: ``"streams"``, ``"agents"``, ``"methods"``, ``"memories"``,
     ``"planners"``, ``"tasks"`` or ``"protocols"``."""
-    table = _table()
+    table = plain_table()
     columns, rows = {"streams": _streams, "agents": _agents, "methods": _methods,
                      "memories": _memories, "planners": _planners, "tasks": _tasks,
                      "protocols": _protocols}[kind]()
@@ -41,7 +41,7 @@ def names_table(kind: str) -> Table:
 
 def success_table(names: Mapping[str, list[float]], tasks: list[str]) -> Table:
     """A table of success per task (rows) and run (columns)."""
-    table = _table()
+    table = plain_table()
     table.add_column("task")
     for name in names:
         table.add_column(name, justify="right")
@@ -54,7 +54,7 @@ def success_table(names: Mapping[str, list[float]], tasks: list[str]) -> Table:
 
 def evaluation_table(results: Mapping[str, Sequence[Episode]]) -> Table:
     """A row a task: the means over its evaluation episodes."""
-    table = _table()
+    table = plain_table()
     for column in ("task", "episodes", "success", "success at end", "return", "length"):
         table.add_column(column, justify="left" if column == "task" else "right", no_wrap=True)
     for task, episodes in results.items():
@@ -71,7 +71,7 @@ def evaluation_table(results: Mapping[str, Sequence[Episode]]) -> Table:
 
 def memory_table(rows: Sequence[MemoryRow]) -> Table:
     """A row a task and correlation horizon: success with its standard error, beside the control."""
-    table = _table()
+    table = plain_table()
     for column in ("task", "ξ", "a test of", "success", "without memory", "chance"):
         table.add_column(column, justify="left" if column in ("task", "a test of") else "right",
                          no_wrap=True)
@@ -84,7 +84,7 @@ def memory_table(rows: Sequence[MemoryRow]) -> Table:
 
 def print_benchmarks(rows: Iterable[Mapping[str, Any]]) -> None:
     """Prints benchmark rows (see ``crl.bench``) as they come, in one table."""
-    table = _table()
+    table = plain_table()
     for column in ("benchmark", "case", "unit", "ours", "peer", "floor", "ours/peer", "ours/floor"):
         table.add_column(column, justify="left" if column in ("benchmark", "case") else "right")
     with Live(table, console=console(), auto_refresh=False) as live:
@@ -101,7 +101,8 @@ def console() -> Console:
     return out if out.is_terminal else Console(width=200)
 
 
-def _table() -> Table:
+def plain_table() -> Table:
+    """An empty table of the command line's: no lines, bold headings."""
     return Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
 
 

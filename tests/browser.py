@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,64 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     driver.quit()
 
 
+@pytest.fixture
+def opened(browser: Any, page: Path) -> Callable[..., Any]:
+    """Opens the module's `page` in a window of some size, light or dark, with empty logs."""
+
+    def open_page(width: int = 1280, height: int = 900, dark: bool = False) -> Any:
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
+            "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600})
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [
+            {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]})
+        browser.get("about:blank")
+        for log in ("browser", "performance"):
+            browser.get_log(log)
+        browser.get(page.as_uri())
+        return browser
+
+    return open_page
+
+
 def errors(browser: Any) -> list[str]:
     return [entry["message"] for entry in browser.get_log("browser")
             if entry["level"] in ("SEVERE", "WARNING")]
+
+
+def requests(browser: Any) -> list[str]:
+    """What was asked of the network."""
+    wanted = [entry["message"] for entry in browser.get_log("performance")
+              if '"Network.requestWillBeSent"' in entry["message"]]
+    return [message for message in wanted if '"url":"http' in message]
+
+
+def sideways(browser: Any) -> int:
+    """How far the page can be scrolled sideways."""
+    found: int = browser.execute_script("const root = document.documentElement;"
+                                        "return root.scrollWidth - root.clientWidth")
+    return found
+
+
+def check_colours(browser: Any, dark: bool) -> None:
+    """The page is light or dark, and all of its text can be read."""
+    channels = browser.execute_script(
+        "return getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
+    assert (max(channels) < 60) == dark
+    worst = browser.execute_script(CONTRAST)
+    assert worst[0][0] >= 4.5, worst
+
+
+def tab_through(browser: Any, presses: int) -> set[str]:
+    """What the tabulator key reaches; whatever has the focus is outlined."""
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    reached = set()
+    for _ in range(presses):
+        ActionChains(browser).send_keys(Keys.TAB).perform()
+        focus = browser.switch_to.active_element
+        if focus.tag_name != "body":
+            reached.add(focus.id)
+            assert browser.execute_script(
+                "const s = getComputedStyle(arguments[0]);"
+                "return s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 2", focus)
+    return reached

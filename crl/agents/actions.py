@@ -121,6 +121,11 @@ class BoundedActions(Actions):
                                      self.low, self.high)
         return scaled
 
+    def from_env(self, action: FloatArray) -> FloatArray:
+        """The environment's actions as ones in [-1, 1]."""
+        scaled: FloatArray = (2 * action - self.low - self.high) / (self.high - self.low)
+        return scaled
+
     def soft_value(self, out: Tensor, values: Values, generator: torch.Generator
                    ) -> tuple[Tensor, Tensor]:
         policy = TanhGaussian(out, self._noise(out, generator))

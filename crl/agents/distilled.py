@@ -102,8 +102,7 @@ def distill(teacher: Policy, task: Task, settings: DistillConfig | None = None, 
             obs, first, over = as_row(following), np.array([False]), terminated or truncated
             watch(step + 1, settings.steps)
             if _round(step + 1, settings) > _round(step, settings):
-                low, high = spec.action_low, spec.action_high
-                _teach(network, np.array(seen), (2 * np.array(said) - low - high) / (high - low),
+                _teach(network, np.array(seen), actions.from_env(np.array(said)),
                        settings.updates, generator)
     finally:
         env.close()

@@ -70,9 +70,11 @@ class PilotPolicy(Policy):
 def model_of(policy: MPCPolicy) -> Model:
     """The model that a policy of ``mpc`` or ``hypercrl`` plans with, for :func:`refine`."""
     predict = torch.inference_mode()(prediction(policy.controller.models))
+    scaling = _scaling(policy.spec)
 
     def model(obs: FloatArray, actions: FloatArray) -> NDArray[Any]:
-        following: NDArray[Any] = predict(to_tensor(obs), _scaled(actions, policy.spec)).numpy()
+        wanted = to_tensor(scaling.from_env(actions))
+        following: NDArray[Any] = predict(to_tensor(obs), wanted).numpy()
         return following
 
     return model
@@ -92,7 +94,7 @@ class RefinedPolicy(Policy):
         self.policy, self.correction = policy, correction
         spec = policy.spec
         self._own = len(spec.state_shapes)
-        self._actions = BoundedActions(spec.action_low, spec.action_high)
+        self._actions = _scaling(spec)
         shapes = correction.past_shapes(len(spec.observation_low), self._actions.size)
         self.spec = replace(spec, state_shapes=(*spec.state_shapes, *shapes))
 
@@ -103,7 +105,7 @@ class RefinedPolicy(Policy):
              deterministic: bool = True) -> tuple[FloatArray, State]:
         wanted, own = self.policy.step(obs, state[:self._own], first, deterministic)
         past = tuple(torch.from_numpy(s) for s in state[self._own:])
-        scaled = _scaled(wanted, self.spec)
+        scaled = to_tensor(self._actions.from_env(wanted))
         action, past = self.correction(to_tensor(obs), scaled, past, torch.from_numpy(first))
         needed = (action != scaled).any(-1, keepdim=True).numpy()
         sent = np.where(needed, self._actions.to_env(action.numpy()), wanted)
@@ -185,26 +187,23 @@ def refine(policy: Policy | Pilot, env: Env, clean: Steps, model: Model | None =
             f"{len(clean.obs)}; use record(policy, env, steps=2_000)")
     seen = angles_of(env, angles)
     obs, next_obs = to_tensor(clean.obs), to_tensor(clean.next_obs)
-    actions, learned = _scaled(clean.action, spec), int(_LEARNED * len(obs))
+    scaling, learned = _scaling(spec), int(_LEARNED * len(obs))
+    actions = to_tensor(scaling.from_env(clean.action))
     if model is None:
         predict = fit_model(obs[:learned], actions[:learned], next_obs[:learned], seen, seed)
         others = slice(learned, None)
     else:
-        predict, others = _in_tensors(model, spec), slice(None)
+        predict, others = _in_tensors(model, scaling), slice(None)
     calibration = calibrate(predict, seen, obs[others], actions[others], next_obs[others])
     transform = transform or ActionFlow(act, FlowConfig(window=window), seed)
     return RefinedPolicy(acting, Correction(transform, predict, seen, calibration, window, limit))
 
 
-def _scaled(actions: FloatArray, spec: PolicySpec) -> Tensor:
-    """Actions of the environment as ones in [-1, 1]."""
-    low, high = spec.action_low, spec.action_high
-    return to_tensor((2 * actions - low - high) / (high - low))
+def _scaling(spec: PolicySpec) -> BoundedActions:
+    return BoundedActions(spec.action_low, spec.action_high)
 
 
-def _in_tensors(model: Model, spec: PolicySpec) -> Predict:
-    scaling = BoundedActions(spec.action_low, spec.action_high)
-
+def _in_tensors(model: Model, scaling: BoundedActions) -> Predict:
     def predict(obs: Tensor, actions: Tensor) -> Tensor:
         return to_tensor(np.asarray(model(obs.numpy(), scaling.to_env(actions.numpy()))))
 

@@ -26,11 +26,10 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.save_util import recursive_getattr
 
 from crl import config, seeding
-from crl.agent import BoolArray, FloatArray, PolicySpec, Step
-from crl.agents.actions import make_actions
+from crl.agent import BoolArray, FloatArray, Step
 from crl.agents.global_draws import GlobalDraws
 from crl.agents.sb3_loops import loop_of
-from crl.agents.sb3_policy import SB3Policy, align, cpu_copy, one_hot
+from crl.agents.sb3_policy import SB3Policy, align, cpu_copy, one_hot, spec_of
 from crl.agents.sb3_settings import settings_of
 from crl.checkpoint import Tree
 from crl.errors import UserError
@@ -147,14 +146,9 @@ class SB3Agent:
     def end_task(self, task: Task) -> None: ...
 
     def policy(self, task: Task) -> SB3Policy:
-        actions = make_actions(self._stream.action_space)
-        lstm = getattr(self._unlearned, "lstm_actor", None)
-        memory = () if lstm is None else ((lstm.num_layers, lstm.hidden_size),) * 2
-        spec = PolicySpec(task.name, *space_bounds(self._stream.observation_space), actions.low,
-                          actions.high, actions.discrete, memory)
         policy = cpu_copy(self._unlearned)
         policy.load_state_dict(self._model.policy.state_dict())
-        return SB3Policy(spec, policy)
+        return SB3Policy(spec_of(task.name, self._stream, policy), policy)
 
     @property
     def gradient_steps(self) -> int:

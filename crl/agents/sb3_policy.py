@@ -16,11 +16,12 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from torch import Tensor
 
 from crl.agent import BoolArray, FloatArray, Policy, PolicySpec, State
+from crl.agents.actions import make_actions
 from crl.agents.global_draws import GlobalDraws
 from crl.errors import UserError
 from crl.evaluation import read_success
 from crl.nn.state import to_tensor
-from crl.stream import Env, Task, make_env
+from crl.stream import Env, Task, TaskStream, make_env, space_bounds
 
 
 class SB3Policy(Policy):
@@ -47,6 +48,14 @@ class SB3Policy(Policy):
 
     def seed(self, seed: int) -> None:
         self._draws.seed(seed)
+
+
+def spec_of(name: str, stream: TaskStream, policy: Any) -> PolicySpec:
+    """What a policy of Stable-Baselines3 takes and gives for a task of a stream."""
+    actions, lstm = make_actions(stream.action_space), getattr(policy, "lstm_actor", None)
+    memory = () if lstm is None else ((lstm.num_layers, lstm.hidden_size),) * 2
+    return PolicySpec(name, *space_bounds(stream.observation_space), actions.low, actions.high,
+                      actions.discrete, memory)
 
 
 def one_hot(choices: NDArray[Any], count: int) -> FloatArray:

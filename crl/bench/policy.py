@@ -13,6 +13,11 @@ import numpy as np
 import torch
 
 from crl.agent import Policy, make_agent
+from crl.agents.action_flow import ActionFlow, FlowConfig
+from crl.agents.correction import Calibration, Correction, prediction
+from crl.agents.dynamics import Angles
+from crl.agents.refined import RefinedPolicy
+from crl.bench.afm import random_models
 from crl.bench.rows import Row, row, threads
 from crl.envs.catalog import make_stream
 from crl.stream import TaskStream
@@ -71,12 +76,6 @@ def _rows(case: str, policy: Policy, stream: TaskStream, folder: Path) -> Iterat
 
 def _corrected(policy: Policy) -> Policy:
     """A policy that corrects in every step."""
-    from crl.agents.action_flow import ActionFlow, FlowConfig
-    from crl.agents.correction import Calibration, Correction, prediction
-    from crl.agents.dynamics import Angles
-    from crl.agents.refined import RefinedPolicy
-    from crl.bench.afm import random_models
-
     spec, settings = policy.spec, FlowConfig(updates=0)
     obs, act = len(spec.observation_low), len(spec.action_low)
     angles = Angles(obs, ())

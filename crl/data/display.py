@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from types import TracebackType
 
-from rich import progress
 from rich.console import Console
 from rich.table import Table
 
 from crl.data.folder import Made
 from crl.data.making import Progress
-from crl.progress import share
+from crl.progress import bars, share
+from crl.tables import plain_table
 
 
 class DataDisplay:
@@ -25,12 +25,8 @@ class DataDisplay:
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console()
-        self._bar = progress.Progress(
-            progress.TextColumn("{task.description}", style="bold"), progress.BarColumn(32),
-            progress.TextColumn("{task.completed:,}/{task.total:,} episodes, "
-                                "{task.fields[steps]:,} transitions"),
-            progress.TimeRemainingColumn(), console=self._console,
-            disable=not self._console.is_terminal)
+        self._bar = bars("{task.completed:,}/{task.total:,} episodes, {task.fields[steps]:,} "
+                         "transitions", self._console)
         self._row = self._bar.add_task("", start=False, total=0, steps=0)
 
     def __enter__(self) -> DataDisplay:
@@ -56,7 +52,7 @@ class DataDisplay:
 
 def data_table(sets: Sequence[Made]) -> Table:
     """A row a set, and what there is in all."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table = plain_table()
     for column in ("task", "episodes", "transitions", "success", "mean return", "MB", "seconds"):
         table.add_column(column, justify="left" if column == "task" else "right", no_wrap=True)
     for made in sets:

@@ -35,7 +35,6 @@ from crl.deploy.card import model_card
 from crl.deploy.golden import play
 from crl.deploy.manifest import BundleError, Manifest
 from crl.deploy.onnx_model import OPSET, convert
-from crl.deploy.signature import private_key
 from crl.deploy.steps import step_maker
 from crl.envs.terms import Term, terms
 from crl.errors import UserError
@@ -163,7 +162,7 @@ def export_policy(policy: Policy, task: Task, stream: TaskStream, out: Path,
             PyTorch, or ``out`` exists or cannot be written. Nothing half-written is left.
     """
     require(not out.exists(), f"{out} exists already; choose another --out")
-    maker, key = step_maker(policy), _key(options)
+    maker, key = step_maker(policy), _private_key(options.sign) if options.sign else None
     env = stream.make(task)
     try:
         rate = options.rate_hz or control_rate(env, task.name)
@@ -245,11 +244,22 @@ def _number(value: np.float32) -> float | None:
     return float(str(value)) if np.isfinite(value) else None
 
 
-def _key(options: Options) -> Ed25519PrivateKey | None:
+def _private_key(path: Path) -> Ed25519PrivateKey:
+    """The ed25519 key in a PEM file without a password; ``UserError`` if there is none."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
     try:
-        return private_key(options.sign) if options.sign else None
-    except BundleError as error:
-        raise UserError(str(error)) from None
+        key = load_pem_private_key(path.read_bytes(), password=None)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: it has a password
+        key = None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise UserError(f"{path} is no private ed25519 key; type: openssl genpkey -algorithm "
+                        f"ed25519 -out {path}")
+    return key
 
 
 def _write(out: Path, manifest: Manifest, contents: dict[str, bytes],

@@ -11,14 +11,12 @@ from typing import Any
 from stable_baselines3.common.save_util import load_from_zip_file
 from torch import Tensor
 
-from crl.agent import PolicySpec
-from crl.agents.actions import make_actions
-from crl.agents.sb3_policy import SB3Policy, cpu_copy
+from crl.agents.sb3_policy import SB3Policy, cpu_copy, spec_of
 from crl.config import require
 from crl.deploy.steps import PolicyStep
 from crl.errors import UserError
 from crl.nn.distributions import one_of
-from crl.stream import TaskStream, space_bounds
+from crl.stream import TaskStream
 
 
 class SB3Step(PolicyStep):
@@ -92,7 +90,4 @@ def load_policy(path: Path, stream: TaskStream) -> SB3Policy:
             f"{path} is for observations {policy.observation_space} and actions "
             f"{policy.action_space}, task {stream[0].name!r} has {seen} and {done}; give --robot "
             "the task that it was trained on")
-    actions, lstm = make_actions(done), getattr(policy, "lstm_actor", None)
-    spec = PolicySpec(stream[0].name, *space_bounds(seen), actions.low, actions.high,
-                      actions.discrete, ((lstm.num_layers, lstm.hidden_size),) * 2 if lstm else ())
-    return SB3Policy(spec, cpu_copy(policy))
+    return SB3Policy(spec_of(stream[0].name, stream, policy), cpu_copy(policy))

@@ -10,36 +10,10 @@ Keys are files in PEM, as OpenSSL makes them::
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from crl.deploy.manifest import BundleError
 
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 BYTES = 64  # of a signature
-
-
-def private_key(path: Path) -> Ed25519PrivateKey:
-    """The private key in a PEM file without a password.
-
-    Raises:
-        BundleError: There is none.
-    """
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-    try:
-        key = load_pem_private_key(path.read_bytes(), password=None)
-    except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: it has a password
-        key = None
-    if not isinstance(key, Ed25519PrivateKey):
-        raise BundleError(f"{path} is no private ed25519 key; type: openssl genpkey -algorithm "
-                          f"ed25519 -out {path}")
-    return key
 
 
 def verify(path: Path, content: bytes, signature: bytes) -> None:

@@ -164,16 +164,17 @@ class CorrectedStep(PolicyStep):
     tolerance = 3e-4
 
     def __init__(self, policy: RefinedPolicy, inner: PolicyStep) -> None:
-        spec, own = policy.spec, len(inner.state)
+        spec = policy.spec
         names = ("seen_before", "actions_sent", "actions_wanted", "residuals", "steps_known")
-        past = policy.spec.state_shapes[len(policy.spec.state_shapes) - len(names):]
+        past = spec.state_shapes[-len(names):]
         super().__init__(spec, {**inner.state, **dict(zip(names, past, strict=True))})
-        self.inner, self._own, self._correct = inner, own, policy.correction.correct
+        self.inner, self._correct = inner, policy.correction.correct
 
     def decide(self, observation: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        wanted, *own = self.inner(observation, *state[:self._own])
+        count = len(self.inner.state)
+        wanted, *own = self.inner(observation, *state[:count])
         scaled = (2 * wanted - self.low - self.high) / (self.high - self.low)
-        action, past = self._correct(observation, scaled, state[self._own:], _going_on())
+        action, past = self._correct(observation, scaled, state[count:], _going_on())
         return self.to_env(action), *own, *past
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from crl.deploy.drive import Drive
 from crl.deploy.faults import Faults
+from crl.tables import plain_table
 
 _EDGES_MS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 TIMES = {"lags": "began late", "latencies": "policy and guard", "simulations": "simulation"}
@@ -51,7 +52,7 @@ def histogram(seconds: Sequence[float]) -> list[int]:
 
 def timing_table(result: Drive, newest: int | None = None) -> Table:
     """A row for each of the times, with a histogram; of the newest steps only, if so many."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table = plain_table()
     table.add_column("milliseconds")
     for column in ("p50", "p99", "max", *(f"≤{edge:g}" for edge in _EDGES_MS), "more"):
         table.add_column(column, justify="right")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shlex
-import time
 from pathlib import Path
 
 from crl.errors import UserError
-from crl.outputs import check_writable, write_files
+from crl.outputs import check_writable, imprint, write_files
 
 __all__ = ["check", "leaderboard"]
 
@@ -27,7 +26,6 @@ def leaderboard(folder: str | Path, out: str | Path) -> Path:
         UserError: The runs must not stand in one table (see :func:`check`), or ``out`` cannot be
             written.
     """
-    from crl import __version__
     from crl.leaderboard.entries import read_entries
     from crl.leaderboard.page import page
     from crl.leaderboard.ranking import rank
@@ -38,13 +36,12 @@ def leaderboard(folder: str | Path, out: str | Path) -> Path:
     check_writable(target)
     rows = rank(entries)
     command = shlex.join(["crl", "leaderboard", str(source), "--out", str(target)])
-    made = f"Made by crl {__version__}, {time.strftime('%Y-%m-%d %H:%M')}."
     protocol = entries.protocol
     write_files(target, {
         "leaderboard.csv": leaderboard_csv(protocol, rows).encode(),
         "tasks.csv": tasks_csv(protocol, rows).encode(),
         "leaderboard.md": leaderboard_md(protocol, rows).encode(),
-        "index.html": page(entries, rows, command, made).encode()})
+        "index.html": page(entries, rows, command, imprint()).encode()})
     return target / "index.html"
 
 

@@ -13,8 +13,7 @@ from crl.leaderboard.protocols import TOLD, Protocol
 from crl.leaderboard.ranking import COLUMNS, Column, Row
 from crl.leaderboard.tables import between, number
 from crl.report.curves import View, views
-from crl.report.details import configuration, runs_table
-from crl.report.page import POLICY
+from crl.report.page import opening, origin
 from crl.report.tables import plural, score
 
 SHOWN_AT_FIRST = 5  # whose bands can still be told apart
@@ -36,22 +35,7 @@ def page(entries: Entries, rows: Sequence[Row], command: str, made: str) -> str:
     script = (files("crl.leaderboard") / "assets" / "leaderboard.js").read_text(encoding="utf-8")
     title = f"{protocol.title}: {_entries(len(rows))}"
     first, caution = headline(protocol, rows)
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{escape(title)} – crl leaderboard</title>
-<link rel="icon" href="data:,">
-<style>
-{style}</style>
-</head>
-<body>
-<a class="skip" href="#main">Skip to the table</a>
-<header>
-<h1>{escape(title)}</h1>
+    return f"""{opening(title, "leaderboard", style, "Skip to the table")}
 <p class="lede">{escape(first)}</p>
 <p class="muted">{escape(caution)}</p>
 {_notice(entries)}</header>
@@ -71,12 +55,7 @@ who is above is better there. Band: 90% bootstrap interval.</p>
 {drawing.profiles(rows, SHOWN_AT_FIRST)}
 <h2 id="protocol">Protocol</h2>
 {_protocol(protocol, section.tasks, section.boundaries)}
-<h2 id="configuration">Configuration</h2>
-{configuration(section.runs)}
-<h2 id="runs">Runs</h2>
-{runs_table(section.runs)}
-<h2 id="again">Make this page again</h2>
-<pre tabindex="0" aria-label="Command that makes this page"><code>{escape(command)}</code></pre>
+{origin(section.runs, command)}
 </main>
 <footer><p class="muted">{escape(made)} The same numbers as tables:
 <a href="leaderboard.csv">leaderboard.csv</a>, <a href="tasks.csv">tasks.csv</a>,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shlex
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from crl.outputs import check_writable, write_files
+from crl.outputs import check_writable, imprint, write_files
 from crl.run import Run
 
 __all__ = ["report"]
@@ -33,7 +32,6 @@ def report(runs: Sequence[str | Path | Run], out: str | Path) -> Path:
         UserError: A folder is not a run or is damaged, no run has been evaluated yet, or ``out``
             cannot be written.
     """
-    from crl import __version__
     from crl.report.curves import POINT_BUDGET, views
     from crl.report.load import load, sections
     from crl.report.page import page
@@ -54,7 +52,6 @@ def report(runs: Sequence[str | Path | Run], out: str | Path) -> Path:
     content["curves.csv"] = curves_csv(found).encode()
     command = shlex.join(["crl", "report", *(str(run.run.folder) for run in loaded),
                           "--out", str(folder)])
-    made = f"Made by crl {__version__}, {time.strftime('%Y-%m-%d %H:%M')}."
-    content["index.html"] = page(drawn, loaded, command, made).encode()
+    content["index.html"] = page(drawn, loaded, command, imprint()).encode()
     write_files(folder, content)
     return folder / "index.html"

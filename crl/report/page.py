@@ -71,34 +71,15 @@ def page(drawn: Sequence[tuple[Section, Sequence[View]]], loaded: Sequence[Loade
     # "<" would end the script element early; JSON can spell it otherwise.
     data = json.dumps(figures, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     title = f"{main.stream}: {plural(len(loaded), 'run')}"
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{escape(title)} – crl report</title>
-<link rel="icon" href="data:,">
-<style>
-{(asset / "page.css").read_text(encoding="utf-8")}</style>
-</head>
-<body>
-<a class="skip" href="#main">Skip to the results</a>
-<header>
-<h1>{escape(title)}</h1>
+    style = (asset / "page.css").read_text(encoding="utf-8")
+    return f"""{opening(title, "report", style, "Skip to the results")}
 <p class="lede{" long" if len(sentence) > LONG_SENTENCE else ""}">{escape(sentence)}</p>
 <p class="muted">{escape(caution)}</p>
 {notice}
 </header>
 <main id="main">
 {"".join(body)}
-<h2 id="configuration">Configuration</h2>
-{configuration(loaded)}
-<h2 id="runs">Runs</h2>
-{runs_table(loaded)}
-<h2 id="again">Make this page again</h2>
-<pre tabindex="0" aria-label="Command that makes this page"><code>{escape(command)}</code></pre>
+{origin(loaded, command)}
 </main>
 <footer><p class="muted">{escape(made)} The same numbers as tables:
 <a href="metrics.csv">metrics.csv</a>, <a href="curves.csv">curves.csv</a>; as pictures:
@@ -112,6 +93,36 @@ def page(drawn: Sequence[tuple[Section, Sequence[View]]], loaded: Sequence[Loade
 </body>
 </html>
 """
+
+
+def opening(title: str, kind: str, style: str, skip: str) -> str:
+    """From the first line to the title, within the header."""
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{escape(title)} – crl {kind}</title>
+<link rel="icon" href="data:,">
+<style>
+{style}</style>
+</head>
+<body>
+<a class="skip" href="#main">{skip}</a>
+<header>
+<h1>{escape(title)}</h1>"""
+
+
+def origin(runs: Sequence[Loaded], command: str) -> str:
+    """What the page was made of, and how to make it again."""
+    return f"""<h2 id="configuration">Configuration</h2>
+{configuration(runs)}
+<h2 id="runs">Runs</h2>
+{runs_table(runs)}
+<h2 id="again">Make this page again</h2>
+<pre tabindex="0" aria-label="Command that makes this page"><code>{escape(command)}</code></pre>"""
 
 
 def _pictures(sections: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ def turned(render_mode: str | None = None) -> Any:
 
 
 STREAM = TaskStream([Task("turned", turned, 100, 0)], name="turned")
-SAFE = partial(Options, rate_hz=10)
+RATE = Options(rate_hz=10)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +39,7 @@ def refined() -> RefinedPolicy:
 @pytest.fixture(scope="module")
 def bundle(refined: RefinedPolicy, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("corrected") / "bundle"
-    return export_policy(refined, STREAM[0], STREAM, out, {}, SAFE())
+    return export_policy(refined, STREAM[0], STREAM, out, {}, RATE)
 
 
 def test_it_corrects_as_in_pytorch(refined: RefinedPolicy, bundle: Path) -> None:
@@ -60,9 +59,9 @@ def test_it_corrects_as_in_pytorch(refined: RefinedPolicy, bundle: Path) -> None
             wanted = refined.policy.step(row, (), np.array([first]))[0]
             corrected.append(bool(np.abs((action - wanted) / half).max() > 0.1))
             obs, first = env.step(mine)[0], False
-    corrected_late = np.reshape(corrected, (2, 60))[:, 25:]
-    assert not np.reshape(corrected, (2, 60))[:, :20].any()  # nothing is wrong yet
-    assert corrected_late.mean() > 0.5
+    by_episode = np.reshape(corrected, (2, 60))
+    assert not by_episode[:, :20].any()  # nothing is wrong yet
+    assert by_episode[:, 25:].mean() > 0.5
 
 
 def test_a_correction_by_code_of_ones_own_is_refused(refined: RefinedPolicy, tmp_path: Path
@@ -74,5 +73,5 @@ def test_a_correction_by_code_of_ones_own_is_refused(refined: RefinedPolicy, tmp
     by_hand = refine(refined.policy, UnicycleEnv("square"), clean, model,
                      transform=refined.correction._transform)
     with pytest.raises(crl.UserError):
-        export_policy(by_hand, STREAM[0], STREAM, tmp_path / "bundle", {}, SAFE())
+        export_policy(by_hand, STREAM[0], STREAM, tmp_path / "bundle", {}, RATE)
     assert not (tmp_path / "bundle").exists()

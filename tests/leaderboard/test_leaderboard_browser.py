@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import CONTRAST, NASTY, errors, needs_browser
-from browser import browser as browser  # a fixture
+from browser import NASTY, check_colours, errors, needs_browser, requests, sideways, tab_through
+from browser import browser as browser  # fixtures
+from browser import opened as opened
 from made import write_entry
 
 from crl.leaderboard import leaderboard
@@ -29,24 +30,6 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_entry(root / "runs", method, kept=0.95 - 0.12 * i)
     write_entry(root / "runs" / "nasty", agent={"name": NASTY}, kept=0.05)
     return leaderboard(root / "runs", root / "board")
-
-
-@pytest.fixture
-def opened(browser: Any, page: Path) -> Callable[..., Any]:
-    """Opens the page in a window of some size, light or dark, with empty logs."""
-
-    def open_page(width: int = 1280, dark: bool = False) -> Any:
-        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
-            "width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 600})
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [
-            {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]})
-        browser.get("about:blank")
-        for log in ("browser", "performance"):
-            browser.get_log(log)
-        browser.get(page.as_uri())
-        return browser
-
-    return open_page
 
 
 def press(browser: Any, element: Any) -> None:
@@ -132,9 +115,7 @@ def test_quiet_on_the_network_and_never_runs_text_from_users(opened: Callable[..
     browser = opened()
     assert browser.title == "arm4 v1: 8 entries – crl leaderboard"
     assert NASTY in browser.execute_script("return document.querySelector('.board').textContent")
-    wanted = [entry["message"] for entry in browser.get_log("performance")
-              if '"Network.requestWillBeSent"' in entry["message"]]
-    assert not [message for message in wanted if '"url":"http' in message]
+    assert not requests(browser)
     assert errors(browser) == []
 
 
@@ -144,8 +125,7 @@ def test_readable_at_any_width(opened: Callable[..., Any], width: int) -> None:
     browser.execute_script(
         "document.querySelectorAll('.board [aria-expanded]').forEach(b => b.click());"
         "document.querySelectorAll('details').forEach(d => d.open = true)")
-    assert browser.execute_script("const root = document.documentElement;"
-                                  "return root.scrollWidth - root.clientWidth") == 0
+    assert sideways(browser) == 0
     # Tasks stay on the screen, and so do names, when the table is scrolled sideways.
     browser.execute_script("document.querySelector('.board').scrollLeft = 300")
     for box in (".board .name button", "#tasks-0 ul", "#tasks-0 .chart", ".chart.tall"):
@@ -163,11 +143,7 @@ def test_readable_at_any_width(opened: Callable[..., Any], width: int) -> None:
 def test_contrast_in_light_and_dark(opened: Callable[..., Any], dark: bool) -> None:
     browser = opened(dark=dark)
     press(browser, browser.find_element("css selector", ".board [aria-expanded]"))
-    channels = browser.execute_script(
-        "return getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
-    assert (max(channels) < 60) == dark
-    worst = browser.execute_script(CONTRAST)
-    assert worst[0][0] >= 4.5, worst
+    check_colours(browser, dark)
 
 
 def test_keyboard_reaches_and_works_everything(opened: Callable[..., Any]) -> None:
@@ -178,15 +154,7 @@ def test_keyboard_reaches_and_works_everything(opened: Callable[..., Any]) -> No
     wanted = browser.execute_script(
         "return [...document.querySelectorAll('button, summary, input, .scroll, a[href], pre')]"
         ".filter(e => !e.closest('details:not([open])') || e.tagName === 'SUMMARY').length")
-    reached = set()
-    for _ in range(wanted + 10):
-        ActionChains(browser).send_keys(Keys.TAB).perform()
-        focus = browser.switch_to.active_element
-        if focus.tag_name != "body":
-            reached.add(focus.id)
-            assert browser.execute_script(
-                "const s = getComputedStyle(arguments[0]);"
-                "return s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 2", focus)
+    reached = tab_through(browser, wanted + 10)
     assert len(reached) >= wanted
     button = browser.find_element("css selector", "[aria-controls=tasks-0]")
     browser.execute_script("arguments[0].focus()", button)

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import CONTRAST, NASTY, errors, needs_browser
-from browser import browser as browser  # a fixture
+from browser import NASTY, check_colours, errors, needs_browser, requests, sideways, tab_through
+from browser import browser as browser  # fixtures
+from browser import opened as opened
 from synthetic import TASKS, write_run
 
 from crl.report import report
@@ -27,24 +28,6 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
              write_run(root / "late", seed=7, status="running", stop_at=0.5),
              write_run(root / "other", protocol="other", tasks=[*TASKS[:1], NASTY])]
     return report(runs, root / "report")
-
-
-@pytest.fixture
-def opened(browser: Any, page: Path) -> Callable[..., Any]:
-    """Opens the page in a window of some size, light or dark, with empty logs."""
-
-    def open_page(width: int = 1280, height: int = 900, dark: bool = False) -> Any:
-        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
-            "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600})
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [
-            {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]})
-        browser.get("about:blank")
-        for log in ("browser", "performance"):
-            browser.get_log(log)
-        browser.get(page.as_uri())
-        return browser
-
-    return open_page
 
 
 def until(condition: Callable[[], Any], what: str) -> Any:
@@ -78,9 +61,7 @@ def test_every_figure_is_drawn_without_errors_or_network(opened: Callable[..., A
     assert errors(browser) == []
     assert browser.execute_script("return performance.getEntriesByType('resource')"
                                   ".map(e => e.name).filter(n => !/^(data|blob):/.test(n))") == []
-    wanted = [entry["message"] for entry in browser.get_log("performance")
-              if '"Network.requestWillBeSent"' in entry["message"]]
-    assert not [message for message in wanted if '"url":"http' in message]
+    assert not requests(browser)
 
 
 def test_text_from_users_is_shown_and_never_run(opened: Callable[..., Any]) -> None:
@@ -135,8 +116,7 @@ def test_no_sideways_scroll_and_tables_scroll_inside(
     browser = opened(width, 844)
     draw_all(browser)
     browser.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
-    assert browser.execute_script("const root = document.documentElement;"
-                                  "return root.scrollWidth - root.clientWidth") == 0
+    assert sideways(browser) == 0
     for box in ("main", ".metrics", "#curves-0 svg"):
         assert browser.execute_script(
             "const r = document.querySelector(arguments[0]).getBoundingClientRect();"
@@ -149,11 +129,7 @@ def test_no_sideways_scroll_and_tables_scroll_inside(
 def test_contrast_in_light_and_dark(opened: Callable[..., Any], dark: bool) -> None:
     browser = opened(dark=dark)
     draw_all(browser)
-    channels = browser.execute_script(
-        "return getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
-    assert (max(channels) < 60) == dark
-    worst = browser.execute_script(CONTRAST)
-    assert worst[0][0] >= 4.5, worst
+    check_colours(browser, dark)
 
 
 def test_figures_follow_a_change_to_dark(opened: Callable[..., Any]) -> None:
@@ -176,15 +152,7 @@ def test_keyboard_reaches_and_works_everything(opened: Callable[..., Any]) -> No
     draw_all(browser)
     wanted = browser.execute_script(
         "return document.querySelectorAll('button, summary, .scroll, a[href], pre').length")
-    reached = set()
-    for _ in range(wanted + 15):
-        ActionChains(browser).send_keys(Keys.TAB).perform()
-        focus = browser.switch_to.active_element
-        if focus.tag_name != "body":
-            reached.add(focus.id)
-            assert browser.execute_script(
-                "const s = getComputedStyle(arguments[0]);"
-                "return s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 2", focus)
+    reached = tab_through(browser, wanted + 15)
     hidden = browser.execute_script(
         "return [...document.querySelectorAll('details:not([open]) .scroll')].length")
     assert len(reached) >= wanted - hidden
