@@ -26,6 +26,13 @@ State = tuple[NDArray[Any], ...]
 """A policy's recurrent state: arrays [batch, …]; empty for a policy without memory."""
 
 
+class Taken(NamedTuple):
+    """What a replay is told of an action, besides what came of it."""
+
+    action: FloatArray  # [act], as the agent sees it
+    memory: FloatArray  # [n], what it remembered then; empty without a memory
+
+
 class Step(NamedTuple):
     """One step of N environments side by side."""
 
@@ -36,7 +43,8 @@ class Step(NamedTuple):
     terminated: BoolArray   # [N]: ended for good, its value is 0
     truncated: BoolArray    # [N]: cut off, its value goes on
     first: BoolArray        # [N]: obs was the first of an episode
-    info: Sequence[dict[str, Any]]  # N dicts
+    info: Sequence[dict[str, Any]]  # N dicts; of an explorer's steps with "success" alone
+    taken: Taken | None = None  # of an explorer's actions; None: the agent acted itself
 
 
 @dataclass(frozen=True)
@@ -181,6 +189,43 @@ class Agent(Protocol):
         ...
 
     def load_state_dict(self, tree: Tree) -> None: ...
+
+
+class Explorer(Protocol):
+    """What an agent acts with, on its own: it can be sent anywhere, and learns nothing.
+
+    It acts for one environment. An episode depends on its weights and on the seeds alone.
+    """
+
+    def seed(self, seed: int) -> None:
+        """Seeds all draws."""
+
+    def act(self, obs: FloatArray, first: BoolArray) -> FloatArray:
+        """As :meth:`Agent.act`."""
+        ...
+
+    @property
+    def taken(self) -> Taken:
+        """What the agent must be told of the last action."""
+        ...
+
+
+@runtime_checkable
+class ExploringAgent(Agent, Protocol):
+    """An agent that learns from what its explorers do, too; see :mod:`crl.collection`.
+
+    Attributes:
+        on_policy: It learns from steps of its newest weights alone.
+    """
+
+    on_policy: bool
+
+    def check_explorers(self) -> None:
+        """Raises ``UserError`` if, with these settings, it must act itself."""
+
+    def explorer(self) -> Explorer:
+        """A copy of what it acts with, for the next episodes."""
+        ...
 
 
 @runtime_checkable

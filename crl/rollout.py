@@ -1,4 +1,4 @@
-"""Episodes that Ray workers play with frozen policies, in environments that they hold.
+"""Episodes that Ray workers play, in environments that they hold.
 
 An episode depends on its task, its seed and the policy's weights alone. So it is the same whoever
 plays it, and is played again by another worker if its own dies.
@@ -10,9 +10,9 @@ import contextlib
 import functools
 import uuid
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from crl.agent import Policy
 from crl.errors import UserError
@@ -20,6 +20,8 @@ from crl.evaluation import Episode, check_fits, run_episode
 from crl.stream import Env, Task, make_env
 from crl.workers import HungError, Workers
 
+Player = TypeVar("Player")
+Played = TypeVar("Played")
 EPISODE_LIMIT_S = 600.0
 _ENVIRONMENTS = 64  # that a worker holds
 _NAMES: weakref.WeakKeyDictionary[Task, str] = weakref.WeakKeyDictionary()
@@ -63,34 +65,44 @@ def play_all(workers: Workers, wanted: Sequence[Wanted], *, deterministic: bool 
     Raises:
         UserError: An episode has hung, or workers died again and again.
     """
-    blocks = [(one.task.name, (policy, known(one.task), seeds, deterministic)) for one in wanted
+    play = functools.partial(_run_episode, deterministic=deterministic)
+    blocks = [(one.task.name, (play, policy, known(one.task), seeds)) for one in wanted
               for policy in [workers.put(one.policy)]
-              for seeds in _shares(one.seeds, workers.count)]
-    longest = max(len(seeds) for _, (_, _, seeds, _) in blocks)
-    played = workers.map(_play, (arguments for _, arguments in blocks), limit_s * longest)
+              for seeds in shares(one.seeds, workers.count)]
+    longest = max(len(seeds) for _, (_, _, _, seeds) in blocks)
+    played = workers.map(play_in_worker, (arguments for _, arguments in blocks), limit_s * longest)
     with contextlib.closing(played):
         try:
-            for name, (_, _, seeds, _) in blocks:  # noqa: B007  (the last one is named below)
+            for name, (_, _, _, seeds) in blocks:  # noqa: B007  (the last one is named below)
                 yield from next(played)
         except HungError:
-            raise UserError(f"an episode of task {name!r} has not ended within {limit_s:g} s, of "
-                            f"seeds {', '.join(map(str, seeds))}; if it may take longer, raise "
-                            "train.episode_limit_s, or leave --workers out") from None
+            raise hung(name, seeds, limit_s) from None
 
 
-def _shares(seeds: Sequence[int], workers: int) -> Iterator[Sequence[int]]:
+def hung(task: str, seeds: Sequence[int], limit_s: float) -> UserError:
+    """The error when one of some episodes of a task has hung."""
+    return UserError(f"an episode of task {task!r} has not ended within {limit_s:g} s, of seeds "
+                     f"{', '.join(map(str, seeds))}; if it may take longer, raise "
+                     "train.episode_limit_s, or leave --workers out")
+
+
+def shares(seeds: Sequence[int], workers: int) -> Iterator[Sequence[int]]:
     """The seeds in order, about as many for each worker."""
     size = -(-len(seeds) // workers)
     for start in range(0, len(seeds), size):
         yield seeds[start:start + size]
 
 
-def _play(policy: Policy, task: Known, seeds: Sequence[int], deterministic: bool
-          ) -> list[Episode]:
-    """What a worker does."""
+def play_in_worker(play: Callable[[Player, Env, str, int], Played], player: Player, task: Known,
+                   seeds: Sequence[int]) -> list[Played]:
+    """What a worker does: ``play(player, environment, task's name, seed)`` of each seed."""
     env = held_environment(task)
-    check_fits(policy, env, task.task.name)
-    return [run_episode(policy, env, seed, deterministic=deterministic) for seed in seeds]
+    return [play(player, env, task.task.name, seed) for seed in seeds]
+
+
+def _run_episode(policy: Policy, env: Env, task: str, seed: int, *, deterministic: bool) -> Episode:
+    check_fits(policy, env, task)
+    return run_episode(policy, env, seed, deterministic=deterministic)
 
 
 @functools.lru_cache(_ENVIRONMENTS)

@@ -1,38 +1,40 @@
 """The loop: any agent on any stream with any methods → a run folder.
 
-Checkpoints and evaluations fall between episodes, and every episode is reset with a seed of its own
-that depends on the run's seed and the episode's number alone. So the state of a run is the agent's
-state and a few counters, never an environment's, and a resumed run is bit-identical to one that was
-never stopped.
+Checkpoints and evaluations fall between episodes or rounds of them, and every episode is reset with
+a seed of its own that depends on the run's seed and the episode's number alone. So the state of a
+run is the agent's state, a few counters and what was played ahead, never an environment's, and a
+resumed run is bit-identical to one that was never stopped.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 
 from crl import config, seeding
-from crl.agent import Agent, OfflineAgent, Step
+from crl.agent import Agent, ExploringAgent, OfflineAgent, Step
 from crl.checkpoint import Tree
+from crl.collection import Collector, play_steps
 from crl.config import require, require_not_negative, require_whole
 from crl.diagnostics import Diagnostics
 from crl.errors import UserError
-from crl.evaluation import Episode, as_row, read_success, run_episode
+from crl.evaluation import Episode, read_success, run_episode
 from crl.methods.base import Method, make_method
 from crl.provenance import describe_machine
 from crl.recorder import Recorder
 from crl.rollout import EPISODE_LIMIT_S, Wanted, play_all
 from crl.rows import SCHEMA
 from crl.run import Run, claim
-from crl.stream import Env, Task, TaskStream, step_env
+from crl.stream import Env, Task, TaskStream
 from crl.workers import Workers
 
 
@@ -51,7 +53,12 @@ class TrainConfig:
             ``"evaluation"``: one after every evaluation but the first.
         diagnose: Measure the agent's networks at every evaluation (see :mod:`crl.diagnostics`).
         threads: CPU threads of torch; results are reproducible for an equal number.
-        workers: Ray workers that play evaluation episodes; 0: this process. Results are the same.
+        round_episodes: Episodes of one version of the weights, which are learned from once all of
+            them are over; 0: learning goes on after every step.
+        rounds_ahead: Rounds that are played, by weights as many rounds old, while earlier ones are
+            learned from.
+        workers: Ray workers that play the episodes of evaluations and rounds; 0: this process.
+            Results are the same.
         episode_limit_s: Seconds after which an episode of a worker counts as hung.
     """
 
@@ -62,11 +69,15 @@ class TrainConfig:
     checkpoint_every: int | Literal["evaluation"] = 10_000
     diagnose: bool = False
     threads: int = 1
+    round_episodes: int = 0
+    rounds_ahead: int = 0
     workers: int = 0
     episode_limit_s: float = EPISODE_LIMIT_S
 
     def __post_init__(self) -> None:
-        require_not_negative(self, "workers")
+        require_not_negative(self, "workers", "round_episodes", "rounds_ahead")
+        require(self.rounds_ahead == 0 or self.round_episodes > 0,
+                "rounds are played ahead if there are rounds; set train.round_episodes too")
         for name in ("eval_every", "eval_episodes", "checkpoint_every", "threads",
                      "episode_limit_s"):
             value = getattr(self, name)
@@ -138,6 +149,8 @@ def train(
         if "boundaries" in method.needs and stream.boundaries == "hidden":
             raise UserError(f"method {method.name!r} needs to know task boundaries, and stream "
                             f"{stream.name!r} hides them; use another method or stream")
+    if checked.round_episodes:
+        _check_rounds(agent, checked)
     agent.attach(made)
     if isinstance(agent, OfflineAgent):
         agent.check_records()
@@ -186,6 +199,17 @@ def _check_arguments(agent: Any, stream: Any, methods: Any) -> None:
                 f"{stream.observation_space.shape}; make the agent for this stream")
 
 
+def _check_rounds(agent: Agent, settings: TrainConfig) -> None:
+    require(isinstance(agent, ExploringAgent) and not isinstance(agent, OfflineAgent),
+            f"agent {agent.name!r} has no explorers that could play rounds; leave "
+            "train.round_episodes at 0")
+    exploring = cast(ExploringAgent, agent)
+    exploring.check_explorers()
+    require(not (exploring.on_policy and settings.rounds_ahead),
+            f"agent {agent.name!r} learns from its newest policy alone; leave train.rounds_ahead "
+            "at 0")
+
+
 class _Trainer:
     """One run in progress. A context manager: it closes what it opened and sets the status."""
 
@@ -202,6 +226,9 @@ class _Trainer:
         self._watch = watch or (lambda progress: None)
         self._envs: dict[str, Env] = {}
         self._workers = Workers(settings.workers)
+        self._collector = Collector(self._workers, settings.round_episodes, settings.rounds_ahead,
+                                    partial(seeding.integer, seed, "train"),
+                                    settings.episode_limit_s)
         self._episodes = 0
         self._evaluations = 0
         self._recent: deque[bool] = deque(maxlen=10)
@@ -235,6 +262,7 @@ class _Trainer:
         checkpoint = run.checkpoint()
         try:
             self._load(checkpoint["loop"])
+            self._collector.load_state_dict(checkpoint["collector"])
             if self._diagnostics is not None:
                 self._diagnostics.load_state_dict(checkpoint["diagnostics"])
         except (LookupError, TypeError) as error:
@@ -268,6 +296,7 @@ class _Trainer:
                 "recent": list(self._recent), "eval_success": p.eval_success,
                 "wall_s": self._wall(), "cpu_s": self._cpu(),
             },
+            "collector": self._collector.state_dict(),
             "diagnostics": self._diagnostics.state_dict() if self._diagnostics else None,
         }
 
@@ -321,8 +350,10 @@ class _Trainer:
         eval_every = self.config.eval_every or max(1, task.steps // 10)
         often = self.config.checkpoint_every
         save_every = eval_every if often == "evaluation" else often
-        offline = isinstance(self.agent, OfflineAgent)
-        train = self._train_offline if offline else self._train_episode
+        train = (self._train_offline if isinstance(self.agent, OfflineAgent) else
+                 self._train_round if self.config.round_episodes else self._train_episode)
+        if p.task_step == 0:
+            self._collector.begin(self._episodes)
         while p.task_step < task.steps:
             before = p.task_step
             train(task)
@@ -335,34 +366,38 @@ class _Trainer:
                 self._save()
 
     def _train_episode(self, task: Task) -> None:
-        """One training episode, cut short where the task's budget ends."""
-        p, env = self.progress, self._env(task)
+        """One training episode of the agent itself, which learns after every step."""
         seed = seeding.integer(self.seed, "train", self._episodes)
-        obs, info = env.reset(seed=seed)
-        first = np.array([True])
-        total, length, once, success, done = 0.0, 0, False, False, False
-        while not done:
-            row = as_row(obs)
-            action = self.agent.act(row, first)
-            obs, reward, terminated, truncated, info = step_env(env, action[0])
+        with closing(play_steps(self.agent.act, self._env(task), task.name, seed)) as steps:
+            self._learn_from(steps, task, seed, self._update)
+
+    def _train_round(self, task: Task) -> None:
+        """A round of episodes, which the agent learns from in the end."""
+        played = self._collector.next_round(cast(ExploringAgent, self.agent), task, self._env(task))
+        for fragment in played:
+            seed = seeding.integer(self.seed, "train", self._episodes)
+            self._learn_from(fragment.steps(), task, seed, lambda: None)
+            if self.progress.task_step >= task.steps:
+                break
+        self._update()
+
+    def _learn_from(self, steps: Iterable[Step], task: Task, seed: int, update: Callable[[], None]
+                    ) -> None:
+        """Shows the agent an episode, cut short where the task's budget ends."""
+        p = self.progress
+        total, length, once = 0.0, 0, False
+        for step in steps:
             p.task_step += 1
             p.env_step += 1
-            truncated = bool(truncated) or p.task_step >= task.steps
-            following = as_row(obs)
-            if not (np.isfinite(following).all() and np.isfinite(float(reward))):
-                raise UserError(f"task {task.name!r} gave a reward or observation that is not "
-                                f"finite at step {length} of the episode with seed {seed}")
-            self.agent.observe(Step(
-                row, action, np.array([reward], np.float32), following,
-                np.array([bool(terminated)]), np.array([truncated]), first, [info],
-            ))
-            self._recorder.scalars(self.agent.update(), p.env_step)
-            first = np.array([False])
-            total += float(reward)
+            over = p.task_step >= task.steps
+            self.agent.observe(step._replace(truncated=step.truncated | over))
+            update()
+            total += float(step.reward[0])
             length += 1
-            success = read_success(info)
+            success = read_success(step.info[0])
             once = once or success
-            done = bool(terminated) or truncated
+            if over:
+                break
         episode = Episode(seed, total, once, success, length)
         self._write("train", p.task, self._episodes, episode)
         self._recorder.scalars({"train/return": total, "train/success": float(once)}, p.env_step)
@@ -370,12 +405,15 @@ class _Trainer:
         self._recent.append(once)
         p.train_success = float(np.mean(self._recent))
 
+    def _update(self) -> None:
+        self._recorder.scalars(self.agent.update(), self.progress.env_step)
+
     def _train_offline(self, task: Task) -> None:
         """One gradient step of an agent that learns from records, which counts as a step."""
         p = self.progress
         p.task_step += 1
         p.env_step += 1
-        self._recorder.scalars(self.agent.update(), p.env_step)
+        self._update()
 
     def _evaluate(self) -> None:
         """Evaluates the agent as it stands and writes a row per episode."""

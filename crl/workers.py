@@ -8,7 +8,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from crl.config import require_whole
 from crl.errors import UserError
@@ -60,6 +60,12 @@ class Workers:
         reference: T = self._ray.put(value) if self._ray else value
         return reference
 
+    def submit(self, call: Callable[..., Result], *arguments: Any) -> Call[Result]:
+        """``call(*arguments)`` by a Ray worker, of which there must be one; see :meth:`map`."""
+        torch = sys.modules.get("torch")  # results depend on the number of its threads
+        threads = torch.get_num_threads() if torch else None
+        return Call(self, self._ray, self._ray.remote(_timed).remote(call, threads, *arguments))
+
     def map(self, call: Callable[..., Result], arguments: Iterable[tuple[Any, ...]],
             limit_s: float | None = None) -> Generator[Result, None, None]:
         """``call(*each)`` of all arguments, in their order.
@@ -78,38 +84,50 @@ class Workers:
         if self._ray is None:
             yield from itertools.starmap(call, arguments)
             return
-        remote, pending = self._ray.remote(_timed), deque[Any]()
-        torch = sys.modules.get("torch")  # results depend on the number of its threads
-        threads = torch.get_num_threads() if torch else None
+        pending = deque[Call[Result]]()
         try:
             for each in arguments:
                 if len(pending) == self._handed_out:
-                    yield self._result(pending, limit_s)
-                pending.append(remote.remote(call, threads, *each))
+                    # All before the oldest are over, so that it does not wait for a worker.
+                    yield pending[0].result(limit_s)
+                    pending.popleft()
+                pending.append(self.submit(call, *each))
             while pending:
-                yield self._result(pending, limit_s)
+                yield pending[0].result(limit_s)
+                pending.popleft()
         finally:
-            for reference in pending:
-                self._ray.cancel(reference, force=True)
+            for waiting in pending:
+                waiting.cancel()
 
-    def _result(self, pending: deque[Any], limit_s: float | None) -> Any:
-        """That of the oldest call. All before it are over, so it does not wait for a worker."""
+
+class Call(Generic[Result]):
+    """A call that is a Ray worker's."""
+
+    def __init__(self, workers: Workers, ray: Any, reference: Any) -> None:
+        self._workers, self._ray, self._reference = workers, ray, reference
+
+    def result(self, limit_s: float | None = None) -> Result:
+        """What it returned; arguments and errors as of :meth:`Workers.map`."""
+        errors = self._ray.exceptions
         try:
-            result, cpu_s = self._ray.get(pending[0], timeout=limit_s)
-        except self._ray.exceptions.GetTimeoutError:
+            result: Result
+            result, cpu_s = self._ray.get(self._reference, timeout=limit_s)
+        except errors.GetTimeoutError:
             raise HungError from None
-        except self._ray.exceptions.RayError as error:
+        except errors.RayError as error:
             cause = getattr(error, "cause", None)  # what the call itself raised
             if isinstance(cause, UserError):
                 raise cause from None
-            if isinstance(cause, Exception) and not isinstance(
-                    cause, self._ray.exceptions.RayError):
+            if isinstance(cause, Exception) and not isinstance(cause, errors.RayError):
                 raise cause from error  # which says where in the worker
             reason = str(error).strip().partition("\n")[0]
             raise UserError(f"Ray's workers fail: {reason}; use fewer --workers, or 0") from error
-        pending.popleft()
-        self.cpu_s += cpu_s
+        self._workers.cpu_s += cpu_s
         return result
+
+    def cancel(self) -> None:
+        """Stops whoever carries it out."""
+        self._ray.cancel(self._reference, force=True)
 
 
 def side_by_side(call: Callable[[Job], Result], jobs: Iterable[Job], workers: int

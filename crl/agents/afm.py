@@ -24,6 +24,7 @@ from crl.agents.vehicle_model import Seen, angles_of
 from crl.checkpoint import Tree
 from crl.config import require
 from crl.envs.outlook import outlook_of
+from crl.errors import UserError
 from crl.nn import state as trees
 from crl.nn.state import to_tensor
 from crl.replay import Batch, Transitions
@@ -69,9 +70,13 @@ class AFM(MPC):
         self._gains = np.ones(self._actions.size, np.float32)
 
     def act(self, obs: FloatArray, first: BoolArray) -> FloatArray:
-        wanted = self._act(obs, first, self._acting_head(first))
-        self._last_action = wanted[0]  # what the model that plans learns from, whatever is sent
+        wanted = self._ready_to_act(first).choose(obs, first)
+        # What the model that plans learns from is wanted, whatever is sent.
         return self._actions.to_env(self._sent(obs, wanted, first))
+
+    def check_explorers(self) -> None:
+        raise UserError("agent 'afm' corrects actions by what came of the last ones, and its model "
+                        "learns with every step; leave train.round_episodes at 0")
 
     def observe(self, step: Step) -> None:
         super().observe(step)
@@ -79,7 +84,7 @@ class AFM(MPC):
         if step.first[0]:
             self._recent.clear()
         obs, action, next_obs = (to_tensor(x).to(self.device) for x in
-                                 (step.obs, self._last_action[None], step.next_obs))
+                                 (step.obs, self._taken(step).action[None], step.next_obs))
         nothing = obs.new_zeros(1)
         self._recent.append(Transitions(obs, action, nothing, next_obs, nothing, self.head))
         if self.config.correct == "oracle":
@@ -108,10 +113,11 @@ class AFM(MPC):
         Returns:
             [1, obs].
         """
-        assert self._controller is not None
+        controller = self._acting.controller
+        assert controller is not None
         with torch.inference_mode():
-            wanted = to_tensor(self._last_action[None])
-            led: FloatArray = prediction(self._controller.models)(to_tensor(obs), wanted).numpy()
+            wanted = to_tensor(self._acting.taken.action[None])
+            led: FloatArray = prediction(controller.models)(to_tensor(obs), wanted).numpy()
         return led
 
     def state_dict(self) -> Tree:
@@ -210,7 +216,7 @@ class AFM(MPC):
             recent = Batch.join(list(self._recent))
             if self._loss_of(self._nominal, recent) < self._loss_of(self._ensemble, recent):
                 trees.copy_parameters(self._nominal, self._ensemble)
-        self._controller = None
+        self._acting.controller = None
         return {"model": loss}
 
     @torch.no_grad()

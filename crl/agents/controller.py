@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from crl.agent import BoolArray, FloatArray, PolicySpec, State
+from crl.agents.acting import Acting
 from crl.agents.actions import Actions
 from crl.agents.dynamics import Model
 from crl.agents.frozen_policy import FrozenPolicy
@@ -56,6 +58,36 @@ class Controller:
         """[N, H + 1, obs], [N, H, act] → [N]."""
         reward: Tensor = self._reward(obs[:, :-1], self._middle + self._half * actions, obs[:, 1:])
         return reward.sum(-1)
+
+
+class PlannedActing(Acting):
+    """A planner, with what it remembers of its last plan.
+
+    Args:
+        planner: The planner.
+        actions, rng, generator, device: As of :class:`~crl.agents.acting.Acting`.
+
+    Attributes:
+        controller: The planner on a model, where one is known.
+    """
+
+    def __init__(self, planner: Planner, actions: Actions, rng: np.random.Generator,
+                 generator: torch.Generator, device: str) -> None:
+        super().__init__(actions, rng, generator, device)
+        self._planner = planner
+        self.controller: Controller | None = None
+        self.forget()
+
+    def forget(self) -> None:
+        """Forgets the last plan: planning may begin within an episode."""
+        self._plan = self._planner.initial_state(1)
+
+    def _choose(self, obs: FloatArray, first: BoolArray) -> FloatArray:
+        if self.acts_as is None:
+            return self._at_random()
+        assert self.controller is not None
+        action, self._plan = self.controller.act(obs, self._plan, first, self._generator)
+        return action
 
 
 class MPCPolicy(FrozenPolicy):

@@ -14,7 +14,7 @@ from gymnasium.spaces import Box
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from crl.agent import BoolArray, FloatArray, PolicySpec, Step
+from crl.agent import FloatArray, PolicySpec, Step
 from crl.agents.l2m_config import SIZES, L2MConfig
 from crl.agents.l2m_model import DecisionTransformer
 from crl.agents.l2m_policy import L2MPolicy, View
@@ -312,9 +312,6 @@ class L2M(PartsAgent[Windows]):
             super()._reset_for_new_task()
 
     # ---- acting is its policies' affair ----
-
-    def _act(self, obs: FloatArray, first: BoolArray, head: int | None) -> FloatArray:
-        raise NotImplementedError("it learns from records alone")
 
     def _store(self, step: Step) -> None:
         raise NotImplementedError("it learns from records alone")

@@ -11,8 +11,9 @@ from gymnasium.spaces import Box
 from torch import Tensor
 from torch.func import functional_call
 
-from crl.agent import BoolArray, FloatArray, PolicySpec, Step
-from crl.agents.controller import Controller, MPCPolicy
+from crl.agent import BoolArray, PolicySpec, Step
+from crl.agents.acting import Acting
+from crl.agents.controller import Controller, MPCPolicy, PlannedActing
 from crl.agents.dynamics import (
     Angles,
     Ensemble,
@@ -51,6 +52,7 @@ class MPC(PartsAgent[Batch]):
 
     name = "mpc"
     Config: type[MPCConfig] = MPCConfig
+    _acting: PlannedActing
 
     def __init__(self, stream: TaskStream, settings: MPCConfig, seed: int = 0,
                  device: str = "cpu") -> None:
@@ -77,21 +79,21 @@ class MPC(PartsAgent[Batch]):
                        is_gaussian, lambda ensemble: ensemble.members, self._seen, acts=True)
         self._ensemble = cast(Ensemble, self.parts["model"].module)
         self._planner = make_planner(settings.planner, act, **settings.planner_options)
-        self._plan_state = self._planner.initial_state(1)
-        self._controller: Controller | None = None  # of the model as it is
+        self._acting = PlannedActing(self._planner, self._actions, self._rng, self._generator,
+                                     self.device)
         self._task: Task | None = None
         require(not settings.detect or self._multi_head,
                 "detect finds tasks for heads to learn; leave agent.multi_head at true")
         self._surprise = Surprise(settings.detect) if settings.detect else None
         self._found: dict[str, int] = {}  # the head that learned last in a task, if detected
-        self._due = self._over = False    # a training; an episode, since the last one
+        self._due, self._over = 0, False  # trainings; whether an episode has just ended
         self.replay = Replay(settings.replay_size, obs, act, device=self.device,
                              kind=Transitions)
         self._prepare()
 
     def begin_task(self, task: Task) -> None:
-        self._task, self._controller = task, None
-        self._plan_state = self._planner.initial_state(1)  # planning begins within an episode
+        self._task, self._acting.controller = task, None
+        self._acting.forget()
         if self._surprise:
             self._found[task.name] = self.head
         if not self._surprise or self._tasks_begun == 0:
@@ -105,24 +107,24 @@ class MPC(PartsAgent[Batch]):
         super().observe(step)
         self._over = bool(step.terminated[0] or step.truncated[0])
         if self._surprise:
-            if self._controller is not None:
+            if self._acting.controller is not None:
                 self._surprise.see(self._error(step))
             if self._over and self._surprise.ends() and self.head + 1 < self._heads:
                 self._begin_found()
+        after_start = self._task_steps - self.config.start_steps
+        self._due += after_start >= 0 and after_start % self.config.train_every == 0
 
     def update(self) -> dict[str, float]:
-        after_start = self._task_steps - self.config.start_steps
-        self._due |= after_start >= 0 and after_start % self.config.train_every == 0
         # An episode that may be another task's is not learned from before it is known.
         if not self._due or (self._surprise and not self._over):
             return {}
-        self._due = False
+        due, self._due = self._due, 0
         self._fit_scaling()
         losses: list[Tensor] = []
-        for _ in range(self.config.updates):
+        for _ in range(due * self.config.updates):
             batch = self.replay.sample(self.config.batch_size, self._rng)
             losses.append(self._gradient_step(batch)["model"])
-        self._controller = None
+        self._acting.controller = None
         found = {"head": float(self.head)} if self._surprise else {}
         return {**found, "model": float(torch.stack(losses).mean())} if losses else found
 
@@ -146,7 +148,7 @@ class MPC(PartsAgent[Batch]):
         self._inputs.load_state_dict(tree["inputs"])
         self._changes.load_state_dict(tree["changes"])
         self._task = None if tree["task"] is None else self._stream[tree["task"]]
-        self._controller = None
+        self._acting.controller = None
         self._found, self._due, self._over = dict(tree["found"]), tree["due"], tree["over"]
         if self._surprise:
             self._surprise.load_state_dict(tree["surprise"])
@@ -159,29 +161,27 @@ class MPC(PartsAgent[Batch]):
         assert self._task is not None
         super().end_task(replace(self._task, head=self.head))
         self._found[self._task.name] = self.head + 1
-        self._controller, self._due = None, False
+        self._acting.controller, self._due = None, 0
         super().begin_task(replace(self._task, head=self.head + 1))
 
     @torch.inference_mode()
     def _error(self, step: Step) -> float:
         """Mean squared error of what was imagined of a step, in the units of the head's changes."""
-        assert self._controller is not None
+        controller = self._acting.controller
+        assert controller is not None
         obs, following = to_tensor(step.obs), to_tensor(step.next_obs)
-        action = torch.from_numpy(self._last_action)[None, None]
+        action = to_tensor(self._taken(step).action)[None, None]
         imagined = torch.stack([model.imagine(obs, action)[:, 1]
-                                for model in self._controller.models]).mean(0)
+                                for model in controller.models]).mean(0)
         _, factor = self._changes.of(self.head)
         return float((self._angles.change(imagined, following) * factor).square().mean())
 
-    def _act(self, obs: FloatArray, first: BoolArray, head: int | None) -> FloatArray:
-        if head is None:
-            return self._actions.uniform(len(obs), self._rng)
-        assert self._task is not None
-        if self._controller is None:
-            self._controller = self._controller_of(self._task, self._ensemble)
-        action, self._plan_state = self._controller.act(obs, self._plan_state, first,
-                                                        self._generator)
-        return action
+    def _ready_to_act(self, first: BoolArray) -> Acting:
+        acting = super()._ready_to_act(first)
+        if acting.acts_as is not None and self._acting.controller is None:
+            assert self._task is not None
+            self._acting.controller = self._controller_of(self._task, self._ensemble)
+        return acting
 
     def _acting_head(self, first: BoolArray) -> int | None:
         return None if self._task_steps < self.config.start_steps else self.head
@@ -194,7 +194,7 @@ class MPC(PartsAgent[Batch]):
 
     def _store(self, step: Step) -> None:
         self.replay.add(
-            step.obs[0], self._last_action, step.reward[0], step.next_obs[0],
+            step.obs[0], self._taken(step).action, step.reward[0], step.next_obs[0],
             terminated=bool(step.terminated[0]), truncated=bool(step.truncated[0]), head=self.head,
         )
 

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from crl import config, seeding
-from crl.agent import BoolArray, FloatArray, Policy, Step
+from crl.agent import BoolArray, FloatArray, Policy, Step, Taken
+from crl.agents.acting import Acting
 from crl.agents.actions import make_actions
 from crl.agents.agent_config import AgentConfig, NetworkConfig, ValueConfig
 from crl.checkpoint import Tree
@@ -40,8 +41,8 @@ class PartsAgent(ABC, Generic[S]):
     """The Agent contract but for networks, losses and replay, which subclasses have.
 
     Losses are taken at the same weights and all parts step together, so that a method sees one
-    consistent gradient. A subclass adds its parts (:meth:`_add_part`) and its replay, then calls
-    :meth:`_prepare`.
+    consistent gradient. A subclass adds its parts (:meth:`_add_part`), what it acts with and its
+    replay, then calls :meth:`_prepare`.
 
     Args:
         stream: Gives the spaces and the number of heads.
@@ -51,7 +52,9 @@ class PartsAgent(ABC, Generic[S]):
     """
 
     name: str
+    on_policy = False
     replay: Any
+    _acting: Acting
     _beta2 = 0.999  # Adam's
 
     def __init__(self, stream: TaskStream, settings: AgentConfig, seed: int = 0,
@@ -86,7 +89,6 @@ class PartsAgent(ABC, Generic[S]):
         self._drawn_anew: dict[str, Callable[[], nn.Module]] = {}
         self._paces: dict[str, float] = {}
 
-        self._last_action = np.zeros(self._actions.size, np.float32)  # not scaled to the space
         self.head = 0
         self.gradient_steps = 0
         self._tasks_begun = 0
@@ -163,9 +165,13 @@ class PartsAgent(ABC, Generic[S]):
         self.methods.end_task(task)
 
     def act(self, obs: FloatArray, first: BoolArray) -> FloatArray:
-        action = self._act(obs, first, self._acting_head(first))
-        self._last_action = action[0]
-        return self._actions.to_env(action)
+        return self._ready_to_act(first).act(obs, first)
+
+    def check_explorers(self) -> None:
+        """Any will do."""
+
+    def explorer(self) -> Acting:
+        return self._ready_to_act(np.array([True])).apart()
 
     def observe(self, step: Step) -> None:
         if len(step.reward) != 1:
@@ -224,16 +230,21 @@ class PartsAgent(ABC, Generic[S]):
 
     # ---- acting ----
 
-    @abstractmethod
-    def _act(self, obs: FloatArray, first: BoolArray, head: int | None) -> FloatArray:
-        """Exploring actions [N, act], not scaled yet: a head's, or at random for None."""
+    def _ready_to_act(self, first: BoolArray) -> Acting:
+        self._acting.head, self._acting.acts_as = self.head, self._acting_head(first)
+        return self._acting
 
     def _acting_head(self, first: BoolArray) -> int | None:
+        """Which head acts; None: actions at random."""
         return self.head
+
+    def _taken(self, step: Step) -> Taken:
+        """The action that a step came of."""
+        return step.taken or self._acting.taken
 
     @abstractmethod
     def _store(self, step: Step) -> None:
-        """Puts a step, which ``_last_action`` led to, into the replay."""
+        """Puts a step into the replay."""
 
     def _scale(self, obs: Tensor, head: int | Tensor) -> Tensor:
         """Observations [B, …, obs] as networks are given them."""

@@ -15,7 +15,13 @@ from crl.agent import BoolArray, FloatArray, PolicySpec, State, Step
 from crl.agents.actions import Actions
 from crl.agents.frozen_policy import FrozenPolicy
 from crl.agents.parts_agent import AnyNetwork, PartsAgent
-from crl.agents.r2i_behaviour import ReturnScale, bounded, imagine, lambda_returns
+from crl.agents.r2i_behaviour import (
+    R2IActing,
+    ReturnScale,
+    bounded,
+    imagine,
+    lambda_returns,
+)
 from crl.agents.r2i_config import SIZES, R2IConfig
 from crl.agents.r2i_dreams import dream_chunks
 from crl.agents.r2i_model import TWO_HOT, Belief, Sees, WorldModel, head_of_rows
@@ -74,7 +80,8 @@ class R2I(PartsAgent[Chunks]):
             settings.replay_size, len(self._observation_bounds[0]), self._actions.size,
             self.model.state_size, length=settings.sequence_length, keep=settings.keep,
             seed=self._method_seed, device=self.device)
-        self._remembered = torch.zeros(1, self.model.state_size, device=self.device)
+        self._acting = R2IActing(self.model, self.parts["actor"].module, settings.sees,
+                                 self._actions, self._rng, self._generator, self.device)
         self._updates_due = 0.0
         self._prepare()
 
@@ -148,29 +155,16 @@ class R2I(PartsAgent[Chunks]):
 
     # ---- acting ----
 
-    @torch.inference_mode()
-    def _act(self, obs: FloatArray, first: BoolArray, head: int | None) -> FloatArray:
-        belief = self.model.step(
-            trees.to_tensor(obs).to(self.device),
-            trees.to_tensor(self._last_action[None]).to(self.device), self._remembered,
-            torch.tensor(first).to(self.device), self._generator)
-        self._remembered = belief.remembered
-        if head is None:
-            return self._actions.uniform(len(obs), self._rng)
-        out = self._policy_out(belief.features(self.config.sees), head)
-        action: FloatArray = self._actions.sample(out, self._generator).cpu().numpy()
-        return action
-
     def _acting_head(self, first: BoolArray) -> int | None:
         return None if self._task_steps < self.config.start_steps else self.head
 
     def _store(self, step: Step) -> None:
-        state = self._remembered[0].cpu().numpy()
+        action, memory = self._taken(step)
         if step.first[0]:  # what was remembered before an episode does not matter
-            self.replay.add(step.obs[0], self._last_action, 0.0, ended=False, first=True,
-                            head=self.head, state=state)
-        self.replay.add(step.next_obs[0], self._last_action, float(step.reward[0]),
-                        ended=bool(step.terminated[0]), first=False, head=self.head, state=state)
+            self.replay.add(step.obs[0], action, 0.0, ended=False, first=True,
+                            head=self.head, state=memory)
+        self.replay.add(step.next_obs[0], action, float(step.reward[0]),
+                        ended=bool(step.terminated[0]), first=False, head=self.head, state=memory)
 
     # ---- learning ----
 

@@ -1,4 +1,5 @@
-"""Actor and critic of R2I: what they learn from in imagined futures (Hafner et al. 2023)."""
+"""Actor and critic of R2I: how it acts, and the imagined futures (Hafner et al. 2023) that they
+learn from."""
 
 from __future__ import annotations
 
@@ -7,14 +8,47 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from crl.agent import BoolArray, FloatArray
+from crl.agents.acting import Acting
 from crl.agents.actions import Actions
 from crl.agents.r2i_model import TWO_HOT, Belief, Sees, WorldModel
 from crl.checkpoint import Tree
 from crl.nn import latents
 
 _STD = (0.1, 1.0)  # least and largest, before squashing
+
+
+class R2IActing(Acting):
+    """An actor on the beliefs of a world model, which takes in every step.
+
+    Args:
+        model: The world model.
+        actor: Called with a belief's features and the head.
+        sees: What features are made of.
+        actions, rng, generator, device: As of :class:`~crl.agents.acting.Acting`.
+    """
+
+    def __init__(self, model: WorldModel, actor: nn.Module, sees: Sees, actions: Actions,
+                 rng: np.random.Generator, generator: torch.Generator, device: str) -> None:
+        super().__init__(actions, rng, generator, device)
+        self._model, self._actor, self._sees = model, actor, sees
+        self._state = torch.zeros(1, model.state_size, device=device)
+
+    @torch.inference_mode()
+    def _choose(self, obs: FloatArray, first: BoolArray) -> FloatArray:
+        belief = self._model.step(self._seen(obs), self._seen(self._last), self._state,
+                                  torch.tensor(first).to(self.device), self._generator)
+        self._state = belief.remembered
+        if self.acts_as is None:
+            return self._at_random()
+        features = belief.features(self._sees)
+        return self._drawn(bounded(self._actions, self._actor(features, self.acts_as)))
+
+    def _remembered(self) -> FloatArray:
+        remembered: FloatArray = self._state[0].cpu().numpy()
+        return remembered
 
 
 class Dream(NamedTuple):

@@ -11,13 +11,11 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from crl.agent import BoolArray, FloatArray, PolicySpec, Step
+from crl.agent import PolicySpec, Step
 from crl.agents.parts_agent import PartsAgent
-from crl.agents.recurrent_networks import Encoder, RecurrentPolicy
+from crl.agents.recurrent_networks import Encoder, RecurrentActing, RecurrentPolicy
 from crl.memory import make_memory
-from crl.memory.base import begun
 from crl.methods.parts import Gaussian, Parameters
-from crl.nn import state as trees
 from crl.sequences import Sequences
 from crl.stream import Task
 
@@ -48,13 +46,15 @@ class RecurrentAgent(PartsAgent[S]):
         self.encoder = self._encoder("memory")
         self._memories, self._value_memory = names, names[-1]
         self._states = [self._encoder(name).memory.state_size for name in names]
-        self._memory_state = torch.zeros(1, sum(self._states), device=self.device)
-        self._state_before = self._memory_state
 
-    def _add_actor(self) -> None:
+    def _add_actor(self, epsilon: float | None = None) -> None:
+        """Adds the actor, and what acts; ``epsilon``: share of actions at random."""
         self._add_part("actor", self._network(self.encoder.size_out, self._actions.policy_size),
                        partial(self._policy_outputs, "actor"), not self._actions.discrete,
                        lambda actor: (actor,), partial(self._usable_features, "memory"), acts=True)
+        self._acting = RecurrentActing(
+            [self._encoder(name) for name in self._memories], self.parts["actor"].module,
+            self._scaling, epsilon, self._actions, self._rng, self._generator, self.device)
 
     def policy(self, task: Task) -> RecurrentPolicy:
         modules = [self._deployed(name, task) for name in ("memory", "actor")]
@@ -65,34 +65,12 @@ class RecurrentAgent(PartsAgent[S]):
         return RecurrentPolicy(spec, cast(Encoder, modules[0]), modules[1], self._head_of(task),
                                actions, self._deployed_scaling(task))
 
-    # ---- acting ----
-
-    def _act(self, obs: FloatArray, first: BoolArray, head: int | None) -> FloatArray:
-        features = self._remember(obs, first)
-        if head is None:
-            return self._actions.uniform(len(obs), self._rng)
-        with torch.inference_mode():
-            out = self.parts["actor"].module(features, head)
-            action: FloatArray = self._actions.sample(out, self._generator).cpu().numpy()
-        return action
-
-    @torch.inference_mode()
-    def _remember(self, obs: FloatArray, first: BoolArray) -> Tensor:
-        """Takes observations [1, obs] into every memory; the policy's features."""
-        begins = torch.tensor(first).to(self.device)
-        self._state_before = begun(self._memory_state, begins)
-        before = trees.to_tensor(self._last_action[None]).to(self.device)
-        seen = self._scale(trees.to_tensor(obs).to(self.device), self.head)
-        steps = [self._encoder(name).step(seen, before, state, begins) for name, state in
-                 zip(self._memories, self._split(self._state_before), strict=True)]
-        self._memory_state = torch.cat([state for _, state in steps], -1)
-        return steps[0][0]
-
     def _store(self, step: Step) -> None:
+        taken = self._taken(step)
         self.replay.add(
-            step.obs[0], self._last_action, step.reward[0], step.next_obs[0],
+            step.obs[0], taken.action, step.reward[0], step.next_obs[0],
             terminated=bool(step.terminated[0]), first=bool(step.first[0]), head=self.head,
-            state=self._state_before[0].cpu().numpy())
+            state=taken.memory)
 
     # ---- learning ----
 

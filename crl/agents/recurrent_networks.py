@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from typing import cast
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crl.agent import BoolArray, FloatArray, PolicySpec, State
+from crl.agents.acting import Acting
 from crl.agents.actions import Actions
 from crl.agents.frozen_policy import FrozenPolicy
 from crl.memory import Memory
+from crl.memory.base import begun
 from crl.nn import state as trees
 from crl.nn.layers import Dense
-from crl.nn.scaling import scale
+from crl.nn.scaling import ObservationScaling, scale
 from crl.sequences import Sequences
 
 
@@ -64,6 +69,53 @@ class Encoder(nn.Module):
 
     def _embedding(self, obs: Tensor, action: Tensor) -> Tensor:
         return F.relu(self.embed(torch.cat((obs, action[..., :self._actions]), -1)))
+
+
+class RecurrentActing(Acting):
+    """Encoders, of which the first one's features are the actor's.
+
+    Args:
+        encoders: Each takes in every step; what they remember is stored side by side.
+        actor: Called with features and the head.
+        scaling: Of observations; None: as they are.
+        epsilon: Share of actions at random; None: no such draws.
+        actions, rng, generator, device: As of :class:`~crl.agents.acting.Acting`.
+    """
+
+    def __init__(self, encoders: Sequence[Encoder], actor: nn.Module,
+                 scaling: ObservationScaling | None, epsilon: float | None, actions: Actions,
+                 rng: np.random.Generator, generator: torch.Generator, device: str) -> None:
+        super().__init__(actions, rng, generator, device)
+        self._encoders, self._actor = nn.ModuleList(encoders), actor
+        self._scaling, self._epsilon = scaling, epsilon
+        self._widths = [encoder.memory.state_size for encoder in encoders]
+        self._state = self._before = torch.zeros(1, sum(self._widths), device=device)
+
+    def _choose(self, obs: FloatArray, first: BoolArray) -> FloatArray:
+        with torch.inference_mode():
+            features = self._features(obs, first)
+            if self.acts_as is None or self._by_chance():
+                return self._at_random()
+            return self._drawn(self._actor(features, self.acts_as))
+
+    def _by_chance(self) -> bool:
+        return self._epsilon is not None and self._rng.random() < self._epsilon
+
+    def _features(self, obs: FloatArray, first: BoolArray) -> Tensor:
+        begins = torch.tensor(first).to(self.device)
+        self._before = begun(self._state, begins)
+        seen, previous = self._seen(obs), self._seen(self._last)
+        if self._scaling is not None:
+            seen = self._scaling(seen, self.head)
+        steps = [encoder.step(seen, previous, state, begins) for encoder, state in zip(
+            cast(Iterable[Encoder], self._encoders),
+            torch.split(self._before, self._widths, -1), strict=True)]
+        self._state = torch.cat([state for _, state in steps], -1)
+        return steps[0][0]
+
+    def _remembered(self) -> FloatArray:
+        remembered: FloatArray = self._before[0].cpu().numpy()
+        return remembered
 
 
 class RecurrentPolicy(FrozenPolicy):

@@ -43,6 +43,7 @@ class RecurrentPPO(RecurrentAgent[Rollouts]):
 
     name = "recurrent-ppo"
     Config = RecurrentPPOConfig
+    on_policy = True
 
     def __init__(self, stream: TaskStream, settings: RecurrentPPOConfig, seed: int = 0,
                  device: str = "cpu") -> None:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from crl.agent import BoolArray, FloatArray
 from crl.agents.prediction import FuturePredictor, SelfPredictor
 from crl.agents.recurrent import RecurrentAgent, head_of_rows, head_of_steps
 from crl.agents.recurrent_sac_config import RecurrentSACConfig
@@ -47,7 +46,7 @@ class RecurrentSAC(RecurrentAgent[Sequences], SoftActorCritic[Sequences]):
         obs, actions = len(self._observation_bounds[0]), self._actions
         self._add_memories(*("memory",) if settings.shared_memory else ("memory", "critic_memory"))
         self.slow = (self._value_memory, "critic")
-        self._add_actor()
+        self._add_actor(settings.epsilon)
         features = self.encoder.size_out
         self._add_part("critic", partial(Critics, self._network(
             features + actions.critic_inputs, actions.critic_outputs)),
@@ -68,12 +67,6 @@ class RecurrentSAC(RecurrentAgent[Sequences], SoftActorCritic[Sequences]):
             self._add_part("predictor", partial(SelfPredictor, features, action, width, generator),
                            self._predictions, False, pace=PREDICTOR_PACE)
             self._add_part("code", partial(Dense, obs, width, generator), self._codes, False)
-
-    # ---- acting ----
-
-    def _act(self, obs: FloatArray, first: BoolArray, head: int | None) -> FloatArray:
-        by_chance = head is not None and self._rng.random() < self.config.epsilon
-        return super()._act(obs, first, None if by_chance else head)
 
     # ---- learning ----
 

@@ -10,14 +10,14 @@ from gymnasium.spaces import Box
 from torch import Tensor
 from torch.func import functional_call
 
-from crl.agent import BoolArray, FloatArray, PolicySpec, Step
+from crl.agent import PolicySpec, Step
+from crl.agents.acting import ReactiveActing
 from crl.agents.parts_agent import AnyNetwork
 from crl.agents.sac_config import SACConfig
 from crl.agents.sac_networks import Critics, SACPolicy
 from crl.agents.soft_actor_critic import SoftActorCritic
 from crl.config import require
 from crl.methods.parts import Gaussian
-from crl.nn import state as trees
 from crl.nn.distributions import TanhGaussian, mean_and_log_std
 from crl.nn.layers import rows_by_head
 from crl.nn.network import add_gradient
@@ -56,6 +56,8 @@ class SAC(SoftActorCritic[Batch]):
                                                 -1), batch.head))
         self.actor = cast(AnyNetwork, self.parts["actor"].module)
         self.critics = cast(Critics, self.parts["critic"].module)
+        self._acting = ReactiveActing(self.actor, self._scaling, self._actions, self._rng,
+                                      self._generator, self.device)
         self.replay = Replay(settings.replay_size, obs, act, n_step=settings.n_step,
                              gamma=settings.gamma, device=self.device)
         self._prepare()
@@ -66,17 +68,9 @@ class SAC(SoftActorCritic[Batch]):
         return SACPolicy(spec, self._deployed("actor", task), self._head_of(task), actions,
                          self._deployed_scaling(task))
 
-    def _act(self, obs: FloatArray, first: BoolArray, head: int | None) -> FloatArray:
-        if head is None:
-            return self._actions.uniform(len(obs), self._rng)
-        with torch.inference_mode():
-            out = self.actor(self._scale(trees.to_tensor(obs).to(self.device), head), head)
-            action: FloatArray = self._actions.sample(out, self._generator).cpu().numpy()
-        return action
-
     def _store(self, step: Step) -> None:
         self.replay.add(
-            step.obs[0], self._last_action, step.reward[0], step.next_obs[0],
+            step.obs[0], self._taken(step).action, step.reward[0], step.next_obs[0],
             terminated=bool(step.terminated[0]), truncated=bool(step.truncated[0]), head=self.head,
         )
 

@@ -17,6 +17,7 @@ from crl.agent import BoolArray, Step
 from crl.agents.parts_agent import PartsAgent, S
 from crl.agents.sac_config import SoftActorCriticConfig
 from crl.checkpoint import Tree
+from crl.config import require
 from crl.nn import state as trees
 from crl.stream import Task, TaskStream
 
@@ -66,6 +67,11 @@ class SoftActorCritic(PartsAgent[S]):
         super().end_task(task)
         if self.head not in self._known_heads:
             self._known_heads.append(self.head)
+
+    def check_explorers(self) -> None:
+        require(self.config.explore != "best_return",
+                "agent.explore=best_return tries heads episode by episode, which cannot be played "
+                "ahead; leave train.round_episodes at 0, or set agent.explore=previous")
 
     def observe(self, step: Step) -> None:
         exploring = self._exploring

@@ -55,6 +55,12 @@ class ObservationScaling:
             shift, factor = (t.view(len(head), *between, -1) for t in (shift, factor))
         return scale(obs, shift, factor)
 
+    def cpu(self) -> ObservationScaling:
+        """Itself, which from now on scales on the CPU, as of modules."""
+        self._device = "cpu"
+        self._shift, self._factor = self._shift.cpu(), self._factor.cpu()
+        return self
+
     def of(self, head: int) -> tuple[Tensor, Tensor]:
         """A head's shift and factor as they are now, [size] each, on the CPU."""
         return self._shift[head].cpu().clone(), self._factor[head].cpu().clone()

@@ -169,7 +169,7 @@ def test_sent_actions_are_within_bounds_and_no_farther_than_the_limit(before):
     for _ in range(60):
         sent = agent.act(obs[None], np.array([first]))
         assert (np.abs(sent) <= high).all()
-        longest = max(longest, np.linalg.norm(sent[0] / high - agent._last_action))
+        longest = max(longest, np.linalg.norm(sent[0] / high - agent._acting.taken.action))
         following, reward, *_, info = env.step(sent[0])
         agent.observe(Step(obs[None], sent, np.array([reward], np.float32), following[None],
                            np.array([False]), np.array([False]), np.array([first]), [info]))
