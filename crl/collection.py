@@ -109,10 +109,14 @@ class Collector:
         self._rounds: deque[_Round] = deque()
         self._next = 0
 
+    def wait(self) -> None:
+        """Until all that workers were given is played; errors as of :meth:`next_round`."""
+        for each in self._rounds:
+            each.played()
+
     def begin(self, number: int) -> None:
         """Forgets what was played ahead; the next episode has this number."""
-        for waiting in self._rounds:
-            waiting.cancel()
+        self.wait()  # rather than stop workers, who would have to begin anew
         self._rounds.clear()
         self._next = number
 
@@ -172,7 +176,3 @@ class _Round:
                 raise hung(self._task, seeds, self._limit_s) from None
             self._calls.popleft()
         return self._fragments
-
-    def cancel(self) -> None:
-        for _, call in self._calls:
-            call.cancel()

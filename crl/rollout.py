@@ -6,7 +6,6 @@ plays it, and is played again by another worker if its own dies.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import uuid
 import weakref
@@ -71,12 +70,11 @@ def play_all(workers: Workers, wanted: Sequence[Wanted], *, deterministic: bool 
               for seeds in shares(one.seeds, workers.count)]
     longest = max(len(seeds) for _, (_, _, _, seeds) in blocks)
     played = workers.map(play_in_worker, (arguments for _, arguments in blocks), limit_s * longest)
-    with contextlib.closing(played):
-        try:
-            for name, (_, _, _, seeds) in blocks:  # noqa: B007  (the last one is named below)
-                yield from next(played)
-        except HungError:
-            raise hung(name, seeds, limit_s) from None
+    try:
+        for name, (_, _, _, seeds) in blocks:  # noqa: B007  (the last one is named below)
+            yield from next(played)
+    except HungError:
+        raise hung(name, seeds, limit_s) from None
 
 
 def hung(task: str, seeds: Sequence[int], limit_s: float) -> UserError:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -339,6 +338,7 @@ class _Trainer:
             self._evaluate()
             if known and self._diagnostics is not None:
                 self._diagnostics.end_task(task)
+            self._collector.begin(self._episodes)
             p.task += 1
             p.task_step = 0
             self._save()
@@ -352,8 +352,6 @@ class _Trainer:
         save_every = eval_every if often == "evaluation" else often
         train = (self._train_offline if isinstance(self.agent, OfflineAgent) else
                  self._train_round if self.config.round_episodes else self._train_episode)
-        if p.task_step == 0:
-            self._collector.begin(self._episodes)
         while p.task_step < task.steps:
             before = p.task_step
             train(task)
@@ -368,8 +366,8 @@ class _Trainer:
     def _train_episode(self, task: Task) -> None:
         """One training episode of the agent itself, which learns after every step."""
         seed = seeding.integer(self.seed, "train", self._episodes)
-        with closing(play_steps(self.agent.act, self._env(task), task.name, seed)) as steps:
-            self._learn_from(steps, task, seed, self._update)
+        steps = play_steps(self.agent.act, self._env(task), task.name, seed)
+        self._learn_from(steps, task, seed, self._update)
 
     def _train_round(self, task: Task) -> None:
         """A round of episodes, which the agent learns from in the end."""
@@ -421,16 +419,17 @@ class _Trainer:
         which = {"all": range(len(self.stream)), "seen": range(p.task + 1),
                  "current": range(p.task, p.task + 1)}[self.config.eval_tasks]
         self._show("evaluating")
+        self._collector.wait()  # so that no evaluation counts as hung for the sake of a round
         p.eval_success = p.eval_success or [float("nan")] * len(self.stream)
-        with closing(self._evaluation_episodes(which)) as played:
-            for position in which:
-                task, episodes = self.stream[position], []
-                for e in range(self.config.eval_episodes):
-                    episodes.append(next(played))
-                    self._write("evals", position, e, episodes[-1])
-                p.eval_success[position] = float(np.mean([e.success_once for e in episodes]))
-                self.agent.methods.evaluated(task, p.eval_success[position])
-                self._recorder.scalars({f"eval/{task.name}": p.eval_success[position]}, p.env_step)
+        played = self._evaluation_episodes(which)
+        for position in which:
+            task, episodes = self.stream[position], []
+            for e in range(self.config.eval_episodes):
+                episodes.append(next(played))
+                self._write("evals", position, e, episodes[-1])
+            p.eval_success[position] = float(np.mean([e.success_once for e in episodes]))
+            self.agent.methods.evaluated(task, p.eval_success[position])
+            self._recorder.scalars({f"eval/{task.name}": p.eval_success[position]}, p.env_step)
         if self._diagnostics is not None:
             self._write_measures(self._diagnostics)
         self._evaluations += 1

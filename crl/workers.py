@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import sys
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from typing import Any, Generic, TypeVar
@@ -44,6 +45,7 @@ class Workers:
         self._ray: Any = None
         self._handed_out = 0
         self._open = contextlib.ExitStack()
+        self._calls = weakref.WeakSet[Call[Any]]()
 
     def __enter__(self) -> Workers:
         if self.count:
@@ -64,13 +66,14 @@ class Workers:
         """``call(*arguments)`` by a Ray worker, of which there must be one; see :meth:`map`."""
         torch = sys.modules.get("torch")  # results depend on the number of its threads
         threads = torch.get_num_threads() if torch else None
-        return Call(self, self._ray, self._ray.remote(_timed).remote(call, threads, *arguments))
+        reference = self._ray.remote(_timed).remote(call, threads, *arguments)
+        submitted: Call[Result] = Call(self, self._ray, reference)
+        self._calls.add(submitted)
+        return submitted
 
     def map(self, call: Callable[..., Result], arguments: Iterable[tuple[Any, ...]],
             limit_s: float | None = None) -> Generator[Result, None, None]:
         """``call(*each)`` of all arguments, in their order.
-
-        Close what this returns, as with ``contextlib.closing``, if it may not be read to its end.
 
         Args:
             call: A function that Ray can pickle, as arguments and results; those may be read-only.
@@ -85,19 +88,22 @@ class Workers:
             yield from itertools.starmap(call, arguments)
             return
         pending = deque[Call[Result]]()
-        try:
-            for each in arguments:
-                if len(pending) == self._handed_out:
-                    # All before the oldest are over, so that it does not wait for a worker.
-                    yield pending[0].result(limit_s)
-                    pending.popleft()
-                pending.append(self.submit(call, *each))
-            while pending:
-                yield pending[0].result(limit_s)
-                pending.popleft()
-        finally:
-            for waiting in pending:
-                waiting.cancel()
+        for each in arguments:
+            if len(pending) == self._handed_out:
+                # All before the oldest are over, so that it does not wait for a worker.
+                yield pending.popleft().result(limit_s)
+            pending.append(self.submit(call, *each))
+        while pending:
+            yield pending.popleft().result(limit_s)
+
+    def stop(self) -> None:
+        """Stops workers whose calls are not over, when one of them has hung.
+
+        Any other time they are left to end: Ray takes this process down with it if a call ends just
+        as it is cancelled (2.60: "tried to complete task that was not pending").
+        """
+        for call in self._calls:
+            call.cancel()
 
 
 class Call(Generic[Result]):
@@ -113,6 +119,7 @@ class Call(Generic[Result]):
             result: Result
             result, cpu_s = self._ray.get(self._reference, timeout=limit_s)
         except errors.GetTimeoutError:
+            self._workers.stop()
             raise HungError from None
         except errors.RayError as error:
             cause = getattr(error, "cause", None)  # what the call itself raised
@@ -126,16 +133,16 @@ class Call(Generic[Result]):
         return result
 
     def cancel(self) -> None:
-        """Stops whoever carries it out."""
-        self._ray.cancel(self._reference, force=True)
+        """Stops whoever carries it out, if it is not over."""
+        if not self._ray.wait([self._reference], timeout=0)[0]:
+            self._ray.cancel(self._reference, force=True)
 
 
 def side_by_side(call: Callable[[Job], Result], jobs: Iterable[Job], workers: int
                  ) -> Generator[Result, None, None]:
     """``call(job)`` of each job, in order, by workers that live as long; see :class:`Workers`."""
-    with Workers(workers) as staff, contextlib.closing(
-            staff.map(call, ((job,) for job in jobs))) as results:
-        yield from results
+    with Workers(workers) as staff:
+        yield from staff.map(call, ((job,) for job in jobs))
 
 
 def _timed(call: Callable[..., Result], threads: int | None, *arguments: Any

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from crl.bench.afm import bench_afm
+from crl.bench.collection import bench_collection
 from crl.bench.data import bench_data
 from crl.bench.env import bench_env
 from crl.bench.hypernetwork import bench_hypernetwork
@@ -28,5 +29,6 @@ BENCHES: dict[str, Callable[[], Iterable[Row]]] = {
     "env": bench_env, "sac": bench_sac, "scan": bench_scan,
     "memory": bench_memory, "planner": bench_planner, "hypernetwork": bench_hypernetwork,
     "worldmodel": bench_worldmodel, "modulation": bench_modulation, "policy": bench_policy,
-    "data": bench_data, "rollout": bench_rollout, "afm": bench_afm}
+    "data": bench_data, "rollout": bench_rollout,
+    "collection": bench_collection, "afm": bench_afm}
 """Benchmarks by name."""

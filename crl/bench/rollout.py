@@ -1,4 +1,4 @@
-"""Meta-World with the policy in the loop: workers beside one process and vector environments."""
+"""The policy in the loop: workers beside one process and vector environments, and their growth."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
+import gymnasium as gym
 import numpy as np
 
 from crl.agent import Policy
 from crl.bench.rows import Row, row, take_turns, threads
 from crl.rollout import Known, held_environment, known
-from crl.stream import Task, make_env
+from crl.stream import Task, TaskStream, make_env
 from crl.workers import Workers
 
 _TASK = "push-v3"
@@ -21,6 +22,8 @@ _STEPS = 500      # of a fragment: an episode
 _FRAGMENTS = 8    # of a turn
 _TURNS = 4
 _WORKERS = 2
+_GROWTH = (1, 2, 4, 8)  # workers of the simulated cluster
+_STEP_S = 1e-3          # of the environments there, which only wait
 _Columns = dict[str, np.ndarray[Any, Any]]
 
 
@@ -49,12 +52,7 @@ def bench_rollout() -> Iterator[Row]:
     stream = make_stream(_TASK, horizon=_STEPS)
     task, policy = stream[0], SAC(stream, SACConfig(hidden=(256, 256))).policy(stream[0])
     steps = _FRAGMENTS * _STEPS
-
-    def by(workers: Workers) -> Callable[[], object]:
-        shared = workers.put(policy)
-        return lambda: list(workers.map(_fragment, (
-            (shared, known(task), _STEPS, seed) for seed in range(_FRAGMENTS))))
-
+    by = partial(_fragments, policy, task)
     loop = by(Workers(0))
     with threads(1), Workers(1) as one:
         engine, alone = take_turns(by(one), loop, turns=_TURNS, calls=1)
@@ -75,6 +73,63 @@ def bench_rollout() -> Iterator[Row]:
         both_s, *seconds = take_turns(by(both), *peers.values(), turns=_TURNS, calls=1)
     for name, of_peer in zip(peers, seconds, strict=True):
         yield _row(f"{_WORKERS} workers", "s/step", both_s / steps, (name, of_peer / steps))
+    yield from _growth()
+
+
+def _growth() -> Iterator[Row]:
+    import ray
+    from ray.cluster_utils import Cluster
+
+    from crl.agents.sac import SAC
+    from crl.agents.sac_config import SACConfig
+
+    stream = TaskStream([Task("waits", _Waits, _STEPS, 0)])
+    policy = SAC(stream, SACConfig(hidden=(256, 256))).policy(stream[0])
+    steps = 2 * max(_GROWTH) * _STEPS
+    node = {"num_cpus": 1, "object_store_memory": 200 * 2**20}
+    with threads(1):
+        cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+        try:
+            for _ in range(max(_GROWTH) - 1):
+                cluster.add_node(**node)
+            ray.init(cluster.address, log_to_driver=False, logging_level="ERROR")
+            with contextlib.ExitStack() as stack:
+                seconds = take_turns(*(
+                    _fragments(policy, stream[0], stack.enter_context(Workers(count)),
+                               2 * max(_GROWTH))
+                    for count in _GROWTH), turns=1, calls=1)
+        finally:
+            ray.shutdown()
+            cluster.shutdown()
+    for count, of_count in zip(_GROWTH[1:], seconds[1:], strict=True):
+        yield row("rollout", f"{count} workers of a cluster, {_STEP_S * 1e3:g} ms a step, "
+                  f"fragments of {_STEPS}", "s/step", of_count / steps,
+                  ("1 worker", seconds[0] / steps))
+
+
+class _Waits(gym.Env[Any, Any]):
+    """An environment that takes its time."""
+
+    observation_space = gym.spaces.Box(-1, 1, (39,), np.float32)
+    action_space = gym.spaces.Box(-1, 1, (4,), np.float32)
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        self._obs = np.zeros(39, np.float32)
+
+    def reset(self, **options: Any) -> Any:
+        return self._obs, {}
+
+    def step(self, action: Any) -> Any:
+        time.sleep(_STEP_S)
+        return self._obs, 0.0, False, False, {}
+
+
+def _fragments(policy: Policy, task: Task, workers: Workers, count: int = _FRAGMENTS
+               ) -> Callable[[], object]:
+    """A call that has workers play so many fragments."""
+    shared = workers.put(policy)
+    return lambda: list(workers.map(_fragment, (
+        (shared, known(task), _STEPS, seed) for seed in range(count))))
 
 
 def _row(case: str, unit: str, ours: float, peer: tuple[str, float]) -> Row:

@@ -16,7 +16,7 @@ _LEAST_SHARE = 1e-6
 
 def scale(obs: Tensor, shift: Tensor, factor: Tensor) -> Tensor:
     """(obs − shift) · factor, clipped to ±10."""
-    return ((obs - shift) * factor).clamp_(-_LARGEST, _LARGEST)
+    return ((obs - shift) * factor).clamp(-_LARGEST, _LARGEST)
 
 
 class ObservationScaling:

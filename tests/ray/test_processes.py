@@ -163,11 +163,33 @@ def test_a_search_that_is_interrupted(tmp_path):
     assert nobody_is_left(started, before)
 
 
-@pytest.mark.skipif("CRL_SLOW" not in os.environ, reason="half a minute; type: CRL_SLOW=1 pytest")
-def test_a_node_that_is_lost_loses_nothing(tmp_path, monkeypatch):
+SLOW = pytest.mark.skipif("CRL_SLOW" not in os.environ, reason="slow; type: CRL_SLOW=1 pytest")
+
+
+def printed(tmp_path, monkeypatch, script, *arguments):
+    """What a script beside this file prints, which starts a Ray of its own."""
     here = Path(__file__).parent
     monkeypatch.setenv("PYTHONPATH", str(here.parent), prepend=os.pathsep)
     monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    out, errors = start(tmp_path, str(here / "cluster.py"), str(tmp_path)).communicate()
-    assert "nodes 2, equal True" in out, errors
+    out, errors = start(tmp_path, str(here / script), *arguments).communicate()
+    return out or errors
+
+
+@SLOW
+def test_a_node_that_is_lost_loses_nothing(tmp_path, monkeypatch):
+    assert "nodes 2, equal True" in printed(tmp_path, monkeypatch, "cluster.py", str(tmp_path))
+
+
+def test_an_object_store_that_is_nearly_full_changes_nothing(tmp_path, monkeypatch):
+    assert "left 0.05, equal True" in printed(tmp_path, monkeypatch, "scarce.py", "full")
+
+
+@SLOW
+def test_an_environment_that_leaks_costs_its_workers_alone(tmp_path, monkeypatch):
+    """Nothing else may need much memory meanwhile."""
+    folder = tmp_path / "processes"
+    folder.mkdir()
+    out = printed(tmp_path, monkeypatch, "scarce.py", "leak", str(folder))
+    assert out.endswith(", equal True\n")
+    assert len(list(folder.iterdir())) > 1

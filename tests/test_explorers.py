@@ -228,12 +228,14 @@ def test_a_round_is_learned_from_once_it_is_over_and_the_budget_is_kept(tmp_path
     """2 episodes of 25 steps a round, a budget of 130: 2 + 2 + 1 and one cut at 5."""
     agent, stream = make("sac", rings(130)), rings(130)
     calls: list[Any] = []
-    for name, note in (("observe", lambda step: (bool(step.first[0]), bool(step.truncated[0]))),
-                       ("update", lambda: "update")):
-        def noted(*arguments, original=getattr(agent, name), note=note):
-            calls.append(note(*arguments))
-            return original(*arguments)
-        setattr(agent, name, noted)
+    observe, update = agent.observe, agent.update
+
+    def noted(step):
+        calls.append((bool(step.first[0]), bool(step.truncated[0])))
+        observe(step)
+
+    agent.observe = noted
+    agent.update = lambda: calls.append("update") or update()
     run = crl.train(agent, stream, out=tmp_path / "run", eval_episodes=1, round_episodes=2)
     episode = [(True, False), *[(False, False)] * 23, (False, True)]
     cut = [(True, False), *[(False, False)] * 3, (False, True)]
@@ -260,7 +262,7 @@ def test_what_was_played_ahead_of_a_tasks_end_is_played_again_for_the_next(tmp_p
     assert any((row == obs).all() for row in kept[:25])  # a new task, a new replay
 
 
-class Stopped(Exception):
+class StopError(Exception):
     pass
 
 
@@ -276,10 +278,10 @@ def test_a_run_that_was_stopped_with_rounds_ahead_ends_as_if_it_had_not_been(nam
 
     def stop(progress):
         if progress.env_step >= 250:
-            raise Stopped
+            raise StopError
 
     whole = train(tmp_path / "whole")
-    with pytest.raises(Stopped):
+    with pytest.raises(StopError):
         train(tmp_path / "stopped", stop)
     again = crl.resume(tmp_path / "stopped", stream)
     assert differences(read_state(whole.folder), read_state(again.folder)) == []
@@ -351,7 +353,7 @@ def test_numbers_that_are_not_finite_stop_a_round(tmp_path):
 
     stream = TaskStream([Task("breaks", lambda render_mode=None: Breaks(), 100, 0)])
     seed = seeding.integer(0, "train", 0)
-    with pytest.raises(crl.UserError, match=f"not finite at step 2 of the episode with seed {seed}"):
+    with pytest.raises(crl.UserError, match=f"not finite at step 2 .* seed {seed}$"):
         crl.train(make("sac", stream), stream, out=tmp_path / "run", round_episodes=2,
                   eval_episodes=1)
 
