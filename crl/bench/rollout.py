@@ -23,7 +23,7 @@ _FRAGMENTS = 8    # of a turn
 _TURNS = 4
 _WORKERS = 2
 _GROWTH = (1, 2, 4, 8)  # workers of the simulated cluster
-_STEP_S = 1e-3          # of the environments there, which only wait
+_STEP_S = 4e-3          # of the environments there, which only wait
 _Columns = dict[str, np.ndarray[Any, Any]]
 
 
@@ -85,7 +85,7 @@ def _growth() -> Iterator[Row]:
 
     stream = TaskStream([Task("waits", _Waits, _STEPS, 0)])
     policy = SAC(stream, SACConfig(hidden=(256, 256))).policy(stream[0])
-    steps = 2 * max(_GROWTH) * _STEPS
+    steps = max(_GROWTH) * _STEPS
     node = {"num_cpus": 1, "object_store_memory": 200 * 2**20}
     with threads(1):
         cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
@@ -96,7 +96,7 @@ def _growth() -> Iterator[Row]:
             with contextlib.ExitStack() as stack:
                 seconds = take_turns(*(
                     _fragments(policy, stream[0], stack.enter_context(Workers(count)),
-                               2 * max(_GROWTH))
+                               max(_GROWTH))
                     for count in _GROWTH), turns=1, calls=1)
         finally:
             ray.shutdown()
