@@ -88,7 +88,8 @@ def _parser() -> argparse.ArgumentParser:
                      "leaderboard")
     sub.add_argument("--out", type=Path, help="the run folder; must not exist")
     sub.add_argument("--workers", type=_natural, metavar="N",
-                     help="Ray workers that evaluate; the same rows; default: 0, this process")
+                     help="Ray workers that evaluate and play rounds (train.round_episodes); the "
+                     "same rows; default: 0, this process")
     sub.add_argument("--diagnose", action="store_true",
                      help="measure the networks at every evaluation: diagnostics.csv")
 
