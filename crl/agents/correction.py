@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from crl.agents.action_maps import Window
-from crl.agents.dynamics import Angles, Model
+from crl.agents.dynamics import Angles, Model, PerceptronModel, mean_step
 from crl.checkpoint import Tree
 from crl.nn.solve import solve_positive
 
@@ -20,6 +20,7 @@ Transform = Callable[[Tensor, Window], Tensor]
 Past = tuple[Tensor, ...]
 
 _REACH = 0.25          # to either side, for what a change of the action does; 1 is half its range
+_NEWTON_STEPS = 3
 _CLEAN = 0.995         # share of a clean robot's residuals that are below the threshold
 _JUDGED = 3            # last steps that say whether corrections help: one that failed, of little
                        # knowledge, must soon be forgotten
@@ -30,6 +31,10 @@ _LEAST_SHARE = 1e-3    # of its usual change, to which a model is trusted in a n
 
 def prediction(models: Sequence[Model]) -> Predict:
     """A step of models: the mean of what they imagine."""
+    plain = [model for model in models if isinstance(model, PerceptronModel)]
+    if len(plain) == len(models):
+        return mean_step(plain)
+
     def predict(obs: Tensor, actions: Tensor) -> Tensor:
         return torch.stack([model.imagine(obs, actions[:, None])[:, 1] for model in models]).mean(0)
 
@@ -71,21 +76,31 @@ def residuals(predict: Predict, angles: Angles, trust: Tensor, obs: Tensor, acti
               next_obs: Tensor) -> Tensor:
     """Errors of a model in units of the action: what must have acted besides, [N, act].
 
-    The likeliest r for which the model's next observation, linear in the action, is the real one,
-    observations having usual errors 1 / ``trust`` and entries of r being 1 or so. It is the same in
-    any frame; of errors that no action makes it knows nothing.
+    The likeliest r for which the model's next observation is the real one, observations having
+    usual errors 1 / ``trust`` and entries of r being 1 or so: a few steps of Gauss and Newton's.
+    One alone would take the model for linear as far as from full speed ahead to full speed back. It
+    is the same in any frame; of errors that no action makes it knows nothing.
     """
+    acted = actions
+    for _ in range(_NEWTON_STEPS):
+        acted = _likelier(predict, angles, trust, obs, actions, next_obs, acted.clamp(-1, 1))
+    return acted - actions
+
+
+def _likelier(predict: Predict, angles: Angles, trust: Tensor, obs: Tensor, actions: Tensor,
+              next_obs: Tensor, acted: Tensor) -> Tensor:
+    """What acted, were the model linear around a first guess of it, [N, act]."""
     count, size = actions.shape
-    above, below = ((actions + step).clamp(-1, 1) for step in (_REACH, -_REACH))
+    above, below = ((acted + step).clamp(-1, 1) for step in (_REACH, -_REACH))
     moved = torch.eye(size, dtype=torch.bool)[:, None]
-    tried = torch.cat([actions[None], *(torch.where(moved, side, actions) for side in
-                                        (above, below))])
+    tried = torch.cat([acted[None], *(torch.where(moved, side, acted) for side in (above, below))])
     seen = predict(obs.repeat(len(tried), 1), tried.flatten(0, 1)).view(len(tried), count, -1)
     slopes = angles.change(seen[1 + size:], seen[1:1 + size]) * trust
     effect = (slopes / (above - below).t()[..., None]).permute(1, 2, 0)  # [N, obs, act]
     error = angles.change(seen[0], next_obs) * trust
     square = effect.mT @ effect + torch.eye(size)
-    return solve_positive(square, effect.mT @ error[..., None])[..., 0]
+    slope = effect.mT @ error[..., None] - (acted - actions)[..., None]
+    return acted + solve_positive(square, slope)[..., 0]
 
 
 class Correction:

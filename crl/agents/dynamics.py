@@ -168,6 +168,30 @@ class PerceptronModel:
         return torch.stack(seen, 1)
 
 
+def mean_step(models: Sequence[PerceptronModel]) -> Callable[[Tensor, Tensor], Tensor]:
+    """The mean of what models of one form imagine of a step, with one product a layer for all.
+
+    Returns:
+        Observations [N, obs] and actions [N, act] in [-1, 1] → next observations [N, obs].
+    """
+    angles, count = models[0]._angles, len(models)
+    first = torch.stack([torch.cat((model._seen, model._action)) for model in models])
+    bias = torch.stack([model._bias for model in models])[:, None]
+    between = [tuple(map(torch.stack, zip(*layers, strict=True)))
+               for layers in zip(*(model._between for model in models), strict=True)]
+    last = torch.cat([model._last.t() for model in models]) / count
+    at_end = torch.stack([model._at_end for model in models]).mean(0)
+
+    def step(obs: Tensor, actions: Tensor) -> Tensor:
+        x = torch.cat((angles(obs), actions), -1).expand(count, -1, -1)
+        x = torch.baddbmm(bias, x, first).relu()
+        for kernel, shift in between:
+            x = torch.baddbmm(shift[:, None], x, kernel).relu()
+        return obs + torch.addmm(at_end, x.transpose(0, 1).flatten(1), last)
+
+    return step
+
+
 def frozen(network: nn.Module, head: int, angles: Angles, inputs: tuple[Tensor, Tensor],
            changes: tuple[Tensor, Tensor]) -> Model:
     """A network as a :class:`Model` of one head, by the faster of the two ways that can be had."""

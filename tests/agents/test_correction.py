@@ -71,6 +71,25 @@ def test_residuals_are_what_acted_besides_in_units_of_the_action():
     torch.testing.assert_close(found, acted - actions, atol=0.02, rtol=0.02)
 
 
+def test_residuals_are_of_what_acted_where_the_model_is_not_linear(monkeypatch):
+    """A robot with a speed, which motors change the less the farther it is from what they want."""
+    def pushed(obs, action):
+        return obs + 0.4 * torch.tanh(action - obs)
+
+    rng = np.random.default_rng(0)
+    obs, actions = (torch.from_numpy(rng.uniform(-0.9, 0.9, (300, 1)).astype(np.float32))
+                    for _ in range(2))
+    following, trust = pushed(obs, -actions), torch.tensor([1e4])
+
+    def worst():
+        found = residuals(pushed, Angles(1, ()), trust, obs, actions, following)
+        return (found + 2 * actions).abs().quantile(0.95).item()
+
+    assert worst() < 0.05
+    monkeypatch.setattr("crl.agents.correction._NEWTON_STEPS", 1)
+    assert worst() > 1.0
+
+
 def test_residuals_do_not_jump_where_an_angle_does():
     obs, actions = draws(300)
     obs[:, 2] = torch.where(obs[:, 0] > 0, math.pi - 0.05, 0.05 - math.pi)

@@ -15,6 +15,7 @@ from crl.agents.dynamics import (
     PerceptronModel,
     frozen,
     gaussian,
+    mean_step,
     negative_log_likelihood,
 )
 from crl.memory.generated_network import GeneratedNetwork
@@ -71,6 +72,18 @@ def test_what_is_imagined_is_the_network_step_by_step(kind, layer_norm, angles):
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
     other = frozen(network, 2, seen, inputs, changes).imagine(obs, actions)
     assert not torch.allclose(found, other, atol=1e-2)
+
+
+def test_a_step_of_models_together_is_the_mean_of_what_each_imagines():
+    seen = Angles(OBS, (1,))
+    models = [frozen(Network(seen.size + ACT, OBS, (16, 40), HEADS, generator(seed),
+                             layer_norm=False), 1, seen,
+                     (some(seen.size + ACT, seed=1), some(seen.size + ACT, seed=2).exp()),
+                     (some(OBS, seed=3), some(OBS, seed=4).exp())) for seed in range(3)]
+    obs, actions = some(5, OBS, seed=5), some(5, ACT, seed=6)
+    each = torch.stack([model.imagine(obs, actions[:, None])[:, 1] for model in models])
+    assert each.std(0).min() > 1e-3
+    torch.testing.assert_close(mean_step(models)(obs, actions), each.mean(0))
 
 
 def test_a_frozen_model_does_not_learn_on():
