@@ -24,7 +24,10 @@ from crl.nn.flow import Rule, VelocityField, integrate, matching_errors
 _RATE, _BATCH = 3e-3, 256
 _CHANGING = 0.2  # share of the windows in which the robot changes
 _NARROWEST = 0.03  # spread of the actions in a window; 1 is half their range
-_ERROR = 0.05  # of residuals, at most
+_ERROR = 0.3   # of residuals, at most
+_RECENT = 3    # steps that soon tell of a change
+_LEAST_MISFIT = 0.02  # that tells anything: below it, a rounding error would
+_ESTIMATES = 3
 _SHORT = 0.1   # mean square of a correction, below which its length does not matter
 
 
@@ -44,7 +47,7 @@ class FlowConfig:
 
     window: int = 8
     width: int = 64
-    updates: int = 1_500
+    updates: int = 2_000
     steps: int = 2
     rule: Rule = "midpoint"
     noise: float = 0.1
@@ -78,8 +81,8 @@ class ActionFlow:
     def __init__(self, size: int, settings: FlowConfig = FlowConfig(), seed: int = 0) -> None:
         self.size, self.config = size, settings
         generator = torch.Generator().manual_seed(seeding.integer(seed, "action flow"))
-        context = (size + 1) * (size + 2) // 2 + size + 1
-        self.field = VelocityField(size, 2, context, settings.width, generator)
+        context = (size + 1) * (size + 2) // 2 + 2 * _ESTIMATES * size
+        self.field = VelocityField(size, _ESTIMATES, context, settings.width, generator)
         self._train(generator)
 
     def __call__(self, wanted: Tensor, window: Window) -> Tensor:
@@ -135,17 +138,19 @@ def draw_windows(batch: int, size: int, length: int, generator: torch.Generator
 
 
 def _told(wanted: Tensor, window: Window) -> tuple[Tensor, Tensor, Tensor]:
-    """What the field is told: its start [B, act], where to two estimates would go from there
-    [B, 2, act]; and as the context [B, …] how much they know, and how well the first one fits."""
+    """What the field is told: its start [B, act], where to the estimates would go from there
+    [B, estimates, act]; and as the context [B, …] how much there is to know them from, and how well
+    each fits all steps and the newest, which an estimate of what was before a change does not."""
     actions, residuals, known = window
-    maps = estimate_maps(window)
-    both = ActionMaps(*(torch.cat(columns) for columns in
-                        zip(maps, estimate_gains(window), strict=True)))
-    guesses = both.inverse(wanted.repeat(2, 1)).view(2, *wanted.shape).transpose(0, 1)
+    estimates = (estimate_maps(window), estimate_gains(window),
+                 estimate_gains(Window(*(column[:, :_RECENT] for column in window))))
+    all_maps = ActionMaps(*(torch.cat(columns) for columns in zip(*estimates, strict=True)))
+    guesses = all_maps.inverse(wanted.repeat(_ESTIMATES, 1)).view(_ESTIMATES, *wanted.shape)
     x = torch.cat((actions, known), -1)
     row, column = torch.triu_indices(x.shape[-1], x.shape[-1])
     moments = (x.mT @ x)[:, row, column] / x.shape[1]
-    misfits = (maps(actions) - actions - residuals) * known
-    typical = misfits.square().mean((1, 2)).sqrt()
-    return (wanted, guesses - wanted[:, None],
-            torch.cat((moments, misfits[:, 0], typical[:, None]), -1))
+    misfits = torch.stack([((maps(actions) - actions - residuals) * known).square()
+                           for maps in estimates], 1)
+    fits = torch.stack((misfits.mean(2), misfits[:, :, :_RECENT].mean(2)), 1).flatten(1)
+    return (wanted, guesses.transpose(0, 1) - wanted[:, None],
+            torch.cat((moments, (fits + _LEAST_MISFIT**2).log() / 4), -1))

@@ -13,7 +13,7 @@ from crl.nn.solve import solve_positive
 _GAINS = (0.1, 3.0)     # between these, evenly on a logarithmic scale
 _TURNED = 0.4           # share of the gains that are negative,
 _MIXED, _OFFSET = 0.8, 0.6  # largest standard deviations of other entries and of offsets,
-_SHARE = 0.5            # which are there in this share of the maps
+_SHARE = 0.3            # which are there in this share of the maps
 _DAMPING = 1e-3         # of an inverse: an action without effect is left alone
 _SWEEPS = 10
 _PRIOR = 0.01           # of an estimate: how soon a few actions convince

@@ -34,7 +34,7 @@ class AFMConfig(MPCConfig):
     correct: Literal["none", "flow", "regressor", "least-squares", "oracle"] = "flow"
     window: int = 8
     limit: float = 3.0
-    flow_updates: int = 1_500
+    flow_updates: int = 2_000
 
     model: Literal["deterministic", "gaussian"] = "gaussian"
     ensemble: int = 5
