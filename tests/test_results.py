@@ -221,6 +221,8 @@ def test_the_tables_of_action_flow_matching_are_those_of_their_runs(monkeypatch)
     assert of_flow["flow"]["worst_gains"] > 0.5
     assert of_flow["flow"]["wide"] > 0.8
     assert of_flow["flow"]["noise"] < of_flow["least squares"]["noise"]
-    reached = {row["method"]: row["success"] for row in tables["unicycle"]}
-    learn_on = max(reached[name] for name in ("online", "replay", "snapshot"))
-    assert reached["afm"] > 1.342 * learn_on  # the goal: 34.2 % more than the best of them
+    for robot in ("unicycle", "ugv"):
+        reached = {row["method"]: row["success"] for row in tables[robot]}
+        learn_on = max(reached[name] for name in ("online", "replay", "snapshot"))
+        assert reached["afm"] > 1.342 * learn_on  # the goal: 34.2 % more than the best of them
+        assert reached["afm"] > 0.95 * reached["oracle"]
