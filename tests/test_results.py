@@ -215,6 +215,11 @@ def test_the_tables_of_world_models_are_those_of_their_runs(monkeypatch):
     assert last["control"] < 0.6
 
 
+def test_the_table_of_rounds_is_that_of_its_runs(monkeypatch):
+    (table,) = tables_on("ray.md", "rounds_table", monkeypatch).values()
+    assert [row["runs"] for row in table] == [6] * 4
+
+
 def test_the_tables_of_action_flow_matching_are_those_of_their_runs(monkeypatch):
     tables = tables_on("afm.md", "afm_table", monkeypatch)
     of_flow = {row["transform"]: row for row in tables["flow"]}
