@@ -45,12 +45,10 @@ def bench_rollout() -> Iterator[Row]:
     peers: that loop in one process, and two environments in processes of their own, which are given
     actions step by step in batches of two.
     """
-    from crl.agents.sac import SAC
-    from crl.agents.sac_config import SACConfig
     from crl.envs.catalog import make_stream
 
     stream = make_stream(_TASK, horizon=_STEPS)
-    task, policy = stream[0], SAC(stream, SACConfig(hidden=(256, 256))).policy(stream[0])
+    task, policy = stream[0], _policy(stream)
     steps = _FRAGMENTS * _STEPS
     by = partial(_fragments, policy, task)
     loop = by(Workers(0))
@@ -76,15 +74,19 @@ def bench_rollout() -> Iterator[Row]:
     yield from _growth()
 
 
+def _policy(stream: TaskStream) -> Policy:
+    from crl.agents.sac import SAC
+    from crl.agents.sac_config import SACConfig
+
+    return SAC(stream, SACConfig(hidden=(256, 256))).policy(stream[0])
+
+
 def _growth() -> Iterator[Row]:
     import ray
     from ray.cluster_utils import Cluster
 
-    from crl.agents.sac import SAC
-    from crl.agents.sac_config import SACConfig
-
     stream = TaskStream([Task("waits", _Waits, _STEPS, 0)])
-    policy = SAC(stream, SACConfig(hidden=(256, 256))).policy(stream[0])
+    policy = _policy(stream)
     steps = max(_GROWTH) * _STEPS
     node = {"num_cpus": 1, "object_store_memory": 200 * 2**20}
     with threads(1):

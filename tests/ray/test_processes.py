@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 from support import differences, read_rows, read_state
+from test_scripts import SLOW
 
 PROJECT = {
     "envs/__init__.py": "",
@@ -161,9 +162,6 @@ def test_a_search_that_is_interrupted(tmp_path):
     assert process.returncode == 130
     assert errors == "crl: stopped; type the same command again to go on\n"
     assert nobody_is_left(started, before)
-
-
-SLOW = pytest.mark.skipif("CRL_SLOW" not in os.environ, reason="slow; type: CRL_SLOW=1 pytest")
 
 
 def printed(tmp_path, monkeypatch, script, *arguments):
