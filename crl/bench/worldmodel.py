@@ -10,6 +10,8 @@ import torch
 
 from crl.agent import make_agent
 from crl.agents.r2i import R2I
+from crl.agents.r2i_config import SIZES
+from crl.bench import dreamer
 from crl.bench.rows import Row, row, take_turns, threads
 from crl.chunks import Chunks
 from crl.envs.catalog import make_stream
@@ -19,6 +21,7 @@ _SHAPES = ((16, 64), (4, 256), (1, 1024))  # chunks × rows: as many of them in 
 _RESETS = 0.01                             # share of rows that begin an episode
 _STREAM = "memory-length-15"
 _TURNS = 5
+_GRU = "GRU, step by step"
 
 
 def bench_worldmodel() -> Iterator[Row]:
@@ -26,19 +29,27 @@ def bench_worldmodel() -> Iterator[Row]:
 
     An update is forward, backward and optimiser of the model alone. The peer is the same model with
     a GRU and a posterior that looks at the past, for which one step must follow another, as
-    DreamerV3 has it. A step of acting is of one environment.
+    DreamerV3 has it; another is :mod:`~crl.bench.dreamer`, if there. A step of acting is of one
+    environment.
     """
     stream = make_stream(_STREAM)
     with threads(1):
         ours, theirs = (_agent(stream, **settings) for settings in (
             {}, {"memory": "gru", "posterior": "recurrent"}))
         for batch, length in _SHAPES:
-            times = take_turns(_update(ours, batch, length), _update(theirs, batch, length),
-                               turns=_TURNS, calls=1)
-            yield row("worldmodel", f"update, {batch}x{length}", "s/update", times[0],
-                      ("GRU, step by step", times[1]))
-        times = take_turns(_step(ours, stream[0]), _step(theirs, stream[0]), turns=_TURNS, calls=50)
-        yield row("worldmodel", "acting", "s/step", times[0], ("GRU, step by step", times[1]))
+            chunks = _chunks(ours, batch, length)
+            sides = {"ours": _update(ours, chunks), _GRU: _update(theirs, _chunks(
+                theirs, batch, length)), dreamer.NAME: dreamer.dreamer_update(
+                    SIZES[ours.config.size], chunks)}
+            there = {name: side for name, side in sides.items() if side is not None}
+            times = dict(zip(there, take_turns(*there.values(), turns=_TURNS, calls=1),
+                             strict=True))
+            for peer in list(there)[1:]:
+                yield row("worldmodel", f"update, {batch}x{length}", "s/update", times["ours"],
+                          (peer, times[peer]))
+        mine, other = take_turns(_step(ours, stream[0]), _step(theirs, stream[0]), turns=_TURNS,
+                                 calls=50)
+        yield row("worldmodel", "acting", "s/step", mine, (_GRU, other))
 
 
 def _agent(stream: TaskStream, **settings: Any) -> R2I:
@@ -48,15 +59,18 @@ def _agent(stream: TaskStream, **settings: Any) -> R2I:
     return agent
 
 
-def _update(agent: R2I, batch: int, length: int) -> Callable[[], None]:
-    model, part = agent.model, agent.parts["model"]
-    draw = torch.Generator().manual_seed(0)
-    chunks = Chunks(
+def _chunks(agent: R2I, batch: int, length: int) -> Chunks:
+    model, draw = agent.model, torch.Generator().manual_seed(0)
+    return Chunks(
         torch.randn(batch, length, model.obs_size, generator=draw),
         torch.randn(batch, length, model.action_size, generator=draw),
         torch.randn(batch, length, generator=draw), torch.zeros(batch, length, dtype=torch.bool),
         torch.rand(batch, length, generator=draw) < _RESETS,
         torch.zeros(batch, model.state_size), 0)
+
+
+def _update(agent: R2I, chunks: Chunks) -> Callable[[], None]:
+    model, part, draw = agent.model, agent.parts["model"], torch.Generator().manual_seed(0)
 
     def run() -> None:
         for parameter in model.parameters():

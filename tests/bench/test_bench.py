@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -180,3 +182,32 @@ def test_afm(monkeypatch):
           for peer in ("regressor", "least squares", "plan")),
         ("a correction, p99", "target")]
     assert all(row["ours"] > 0 for row in rows)
+
+
+def test_the_peer_of_the_worldmodel_is_measured_where_it_is_on_the_path(monkeypatch):
+    """A stand-in for its folder: what it is given is what it reads, and it computes on the CPU."""
+    taken = []
+
+    class MLP:
+        def __init__(self, name=None, device="cuda"):
+            self.device = device
+
+    class WorldModel:
+        def __init__(self, spaces, actions, step, config):
+            self.spaces, self.config = spaces, config
+            assert MLP().device == "cpu"
+
+        def _train(self, data):
+            assert data["obs"].shape[-1:] == self.spaces["obs"].shape
+            assert data["action"].shape[-1] == self.config.num_actions
+            assert data["reward"].shape == (*data["is_first"].shape, 1)
+            taken.append(data["is_terminal"].shape)
+
+    monkeypatch.setitem(sys.modules, "models", SimpleNamespace(
+        WorldModel=WorldModel, networks=SimpleNamespace(MLP=MLP)))
+    monkeypatch.setattr(worldmodel, "_SHAPES", ((2, 8),))
+    one_turn(monkeypatch, worldmodel)
+    rows = list(bench.BENCHES["worldmodel"]())
+    assert [list(row["peers"]) for row in rows] == [
+        ["GRU, step by step"], ["dreamerv3-torch"], ["GRU, step by step"]]
+    assert set(taken) == {(2, 8)}
