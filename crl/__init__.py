@@ -2,7 +2,7 @@
 
 The public names load on first use, so that importing a part (``crl.deploy``, ``crl.metrics``) does
 not import torch. No module may have the name of a public function: importing it would hide the
-function, which is why the loop lives in ``crl.training`` and not in ``crl.train``.
+function, which is why ``train`` lives in ``crl.training`` and not in ``crl.train``.
 """
 
 from __future__ import annotations

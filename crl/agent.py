@@ -212,7 +212,7 @@ class Explorer(Protocol):
 
 @runtime_checkable
 class ExploringAgent(Agent, Protocol):
-    """An agent that learns from what its explorers do, too; see :mod:`crl.collection`.
+    """An agent that learns from what its explorers do, too; see :mod:`crl.rounds`.
 
     Attributes:
         on_policy: It learns from steps of its newest weights alone.

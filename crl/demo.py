@@ -14,10 +14,10 @@ from typing import IO
 
 from crl.envs.catalog import make_stream
 from crl.errors import UserError
+from crl.loop import Progress
 from crl.progress import Display
 from crl.run import Run
 from crl.stream import TaskStream
-from crl.training import Progress
 
 RUNS: dict[str, list[str]] = {"fine-tuning": [], "packnet": ["--method", "packnet"]}
 _STREAM = "quick3"

@@ -12,9 +12,11 @@ from crl.agent import make_agent
 from crl.config import parse_value, require_whole
 from crl.envs.catalog import make_stream
 from crl.errors import UserError, unknown
+from crl.loop import Watch
 from crl.methods.base import make_method
 from crl.run import Run
-from crl.training import TrainConfig, Watch, train
+from crl.train_config import TrainConfig
+from crl.training import train
 
 Launch = dict[str, Any]
 _SECTIONS: dict[str, type] = {"stream": dict, "agent": dict, "methods": list, "train": dict,

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from crl.training import Progress  # which imports torch; 'crl list' does without it
+    from crl.loop import Progress  # which imports torch; 'crl list' does without it
 
 _LINE_EVERY_S = 10.0
 

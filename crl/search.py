@@ -19,10 +19,10 @@ from crl.checkpoint import replace_file
 from crl.config import convert, parse_value, require, require_whole
 from crl.errors import UserError
 from crl.launch import Launch, apply_settings, check_settings
+from crl.loop import Progress
 from crl.ray_session import session
 from crl.run import Run, claim
 from crl.tables import plain_table
-from crl.training import Progress
 
 if TYPE_CHECKING:
     from ray.tune import ResultGrid

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ray.tune import PlacementGroupFactory, ResultGrid, TuneConfig
 
     from crl.launch import Launch
-    from crl.training import Progress  # which imports torch; 'crl report' does without it
+    from crl.loop import Progress  # which imports torch; 'crl report' does without it
 
 _CHECKPOINTS = "checkpoint_*"  # folders of a trial's folder
 _KEPT = 2  # of them: the newest, and the one that Tune still remembers if it is killed now

@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 from ray import tune
 
 from crl.envs.catalog import make_stream
+from crl.loop import Progress
 from crl.stream import TaskStream
-from crl.training import Progress
 
 
 class Follow(tune.Callback):  # type: ignore[misc]

@@ -21,7 +21,7 @@ from support import listing
 from toy import Corner, corners
 
 import crl
-from crl import cli, config, registry, training
+from crl import cli, config, loop, registry, train_config
 from crl.cli import main
 from crl.evaluation import evaluate
 from crl.run import Run
@@ -40,7 +40,7 @@ def nothing_trains(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def refuse(trainer: object) -> None:
         raise TrainedError
 
-    monkeypatch.setattr(training._Trainer, "run", refuse)
+    monkeypatch.setattr(loop.Loop, "run", refuse)
     handler = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, handler)  # main sets its own
@@ -641,7 +641,7 @@ def of(*kinds: type[Corner], steps: int = 50) -> TaskStream:
         (lambda out: evaluate(agent().policy(corners()[0]), of(Tall)[0]), "shape (3,)"),
         (lambda out: agent().policy(corners()[0]).predict(np.zeros(4)), "expected (3,)"),
         (lambda out: agent().policy(corners()[0]).predict(np.zeros((2, 2, 3))), "expected (3,)"),
-        (lambda out: config.build(training.TrainConfig, {"threads": "all"}, "x"), "x.threads"),
+        (lambda out: config.build(train_config.TrainConfig, {"threads": "all"}, "x"), "x.threads"),
     ],
 )
 def test_python(call: Callable[[Path], Any], hint: str | None, here: Path) -> None:

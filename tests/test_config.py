@@ -19,7 +19,7 @@ from crl.config import build, parse_value, require, to_dict
 from crl.errors import UserError, unknown
 from crl.launch import apply_settings, default_launch, default_out, read_launch, run_launch
 from crl.stream import StreamOptions
-from crl.training import TrainConfig
+from crl.train_config import TrainConfig
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from toy import corners
 
 import crl
 from crl import demo
-from crl.training import Progress
+from crl.loop import Progress
 
 
 def test_progress_is_read_from_a_run_folder_while_it_grows(tmp_path):

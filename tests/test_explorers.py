@@ -16,8 +16,8 @@ from toy import HORIZON, corners
 import crl
 from crl import seeding
 from crl.agent import Step, Taken
-from crl.collection import Collector, play
 from crl.methods.composition import Methods
+from crl.rounds import Collector, play
 from crl.stream import Task, TaskStream, step_env
 from crl.workers import Workers
 

@@ -12,8 +12,8 @@ from toy import corners
 
 import crl
 from crl import progress as module
+from crl.loop import Progress
 from crl.progress import Display
-from crl.training import Progress
 
 NAN = math.nan
 

@@ -37,7 +37,7 @@ from support import (
 from toy import corners
 
 import crl
-from crl import checkpoint, launch, seeding, training
+from crl import checkpoint, launch, loop, seeding
 from crl.cli import main
 from crl.nn import state as trees
 from crl.replay import Replay
@@ -76,7 +76,7 @@ def folder(driver: Driver) -> Iterator[str]:
 # ---- killed ----
 
 SAC, STORE = "crl.agents.sac:SAC", "crl.checkpoint:CheckpointStore"
-TRAINER, ROWS = "crl.training:_Trainer", "crl.rows:Rows"
+TRAINER, ROWS = "crl.loop:Loop", "crl.rows:Rows"
 
 # While a run is created; in order. The second write of a process that creates is tree.json.
 CREATING = [
@@ -90,7 +90,7 @@ CREATING = [
 TRAINING = [
     (f"{TRAINER}.open", "before", 1), (f"{ROWS}.cut", "after", 1),
     ("crl.checkpoint:write_synced", "half", 1), ("os:replace", "before", 1),
-    ("crl.training:run_episode", "before", 2), ("crl.training:run_episode", "after", 3),
+    ("crl.loop:run_episode", "before", 2), ("crl.loop:run_episode", "after", 3),
     (f"{TRAINER}._evaluate", "after", 1),
     (f"{SAC}.act", "before", 17), (f"{SAC}.observe", "after", 33),
     (f"{ROWS}.write", "before", 1), (f"{ROWS}.write", "half", 2), (f"{ROWS}.write", "after", 1),
@@ -290,7 +290,7 @@ class Stop:
         self.at = at
         self.calls = 0
 
-    def __call__(self, progress: training.Progress) -> None:
+    def __call__(self, progress: loop.Progress) -> None:
         self.calls += 1
         if self.calls == self.at:
             raise KeyboardInterrupt
@@ -335,7 +335,7 @@ def test_interrupted_again_and_again(
 
 def test_a_reader_that_has_seen_enough_interrupts_a_run(whole: Path, tmp_path: Path) -> None:
     """As rich does when the pipe that it prints to is closed."""
-    def leave(progress: training.Progress) -> None:
+    def leave(progress: loop.Progress) -> None:
         if progress.env_step > 120:
             raise SystemExit(1)
 
@@ -398,7 +398,7 @@ def test_two_processes_cannot_train_in_one_folder(
 def test_a_run_in_progress_cannot_be_resumed_beside_it(tmp_path: Path) -> None:
     refused = []
 
-    def resume_too(progress: training.Progress) -> None:
+    def resume_too(progress: loop.Progress) -> None:
         if not refused:
             with pytest.raises(crl.UserError, match="another process") as error:
                 crl.resume(tmp_path / "run", corners(1, 50))
@@ -452,7 +452,7 @@ def test_progress_goes_on_where_it_was(stopped: Path, tmp_path: Path) -> None:
     run = copy_run(stopped, tmp_path / "run")
     seen: list[tuple[str, int, int, float]] = []
 
-    def watch(p: training.Progress) -> None:
+    def watch(p: loop.Progress) -> None:
         seen.append((p.phase, p.task, p.env_step, p.wall_s))
 
     before = Run(run).train()["wall_s"]
@@ -564,7 +564,7 @@ def remount(folder: Path, how: str) -> None:
 
 
 def test_the_folder_disappears_while_it_trains(tmp_path: Path) -> None:
-    def remove(progress: training.Progress) -> None:
+    def remove(progress: loop.Progress) -> None:
         if progress.env_step > 60:
             shutil.rmtree(tmp_path / "run", ignore_errors=True)
 

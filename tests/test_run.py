@@ -23,10 +23,10 @@ from toy import HORIZON, corners
 import crl
 from crl import provenance
 from crl.evaluation import evaluate
+from crl.loop import Progress
 from crl.provenance import describe_machine
 from crl.rows import COLUMNS, SCHEMA, Rows, read_columns
 from crl.run import Run
-from crl.training import Progress
 
 HEADER = ",".join(COLUMNS)
 ROW = {"env_step": 5, "grad_step": 2, "wall_s": 1.25, "cpu_s": 0.5, "train_task": 0,

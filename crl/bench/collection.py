@@ -11,7 +11,8 @@ from typing import Any
 from crl.agent import make_agent
 from crl.bench.rows import Row, row
 from crl.envs.catalog import make_stream
-from crl.training import Progress, train
+from crl.loop import Progress
+from crl.training import train
 from crl.workers import Workers
 
 _TASK = "push-v3"

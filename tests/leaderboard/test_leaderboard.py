@@ -26,7 +26,7 @@ from crl.leaderboard.protocols import PROTOCOLS, TOLD, Protocol
 from crl.leaderboard.ranking import COLUMNS, performance_profile, rank
 from crl.leaderboard.references import read_references, write_references
 from crl.metrics import min_acc, min_acc_null, summarize
-from crl.training import TrainConfig
+from crl.train_config import TrainConfig
 
 RESULTS = Path(__file__).parents[2] / "experiments" / "results"
 NASTY = '<script>document.title="owned"</script>'

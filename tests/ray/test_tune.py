@@ -10,7 +10,7 @@ from support import differences, read_state
 
 import crl
 import crl.tune
-from crl import training
+from crl import loop
 from crl.launch import run_launch
 from crl.report import report
 from crl.run import read_info
@@ -26,7 +26,7 @@ LAUNCH = {
 
 def killed_once(config):
     """A trial that kills itself, the first time, between two evaluations."""
-    mark, original = Path(config.pop("mark")), training._Trainer._train_episode
+    mark, original = Path(config.pop("mark")), loop.Loop._train_episode
 
     def train_episode(trainer, task):
         if trainer.progress.env_step == 125 and not mark.exists():
@@ -34,7 +34,7 @@ def killed_once(config):
             os.kill(os.getpid(), 9)
         original(trainer, task)
 
-    training._Trainer._train_episode = train_episode
+    loop.Loop._train_episode = train_episode
     crl.tune.trainable(config)
 
 
