@@ -93,7 +93,8 @@ class R2I(PartsAgent[Chunks]):
             len(self._observation_bounds[0]), self._actions.size, core, groups=size.groups,
             classes=size.classes, deter=size.deter, units=settings.hidden, heads=self._heads,
             recurrent_posterior=settings.posterior == "recurrent",
-            latent_entropy=settings.latent_entropy, generator=generator)
+            latent_entropy=settings.latent_entropy, free_nats=settings.free_nats,
+            generator=generator)
 
     def _prepare(self) -> None:
         super()._prepare()
@@ -163,8 +164,9 @@ class R2I(PartsAgent[Chunks]):
         if step.first[0]:  # what was remembered before an episode does not matter
             self.replay.add(step.obs[0], action, 0.0, ended=False, first=True,
                             head=self.head, state=memory)
-        self.replay.add(step.next_obs[0], action, float(step.reward[0]),
-                        ended=bool(step.terminated[0]), first=False, head=self.head, state=memory)
+        reward = self.config.reward_scale * float(step.reward[0])
+        self.replay.add(step.next_obs[0], action, reward, ended=bool(step.terminated[0]),
+                        first=False, head=self.head, state=memory)
 
     # ---- learning ----
 
@@ -196,8 +198,7 @@ class R2I(PartsAgent[Chunks]):
             value = torch.cat((TWO_HOT.mean(logits).view(dream.reward.shape),
                                TWO_HOT.mean(critic(dream.features[-1], head)).unsqueeze(0)))
             discount = config.gamma * dream.goes_on
-            returns = lambda_returns(config.reward_scale * dream.reward, discount, value,
-                                     config.gae_lambda)
+            returns = lambda_returns(dream.reward, discount, value, config.gae_lambda)
             for h, rows in rows_by_head(head):
                 self._scale_of_returns.see(returns[:, rows], h)
             advantage = ((returns - value[:-1]) / self._scale_of_returns.of(head)).flatten()

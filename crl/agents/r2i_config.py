@@ -57,6 +57,9 @@ class R2IConfig(ValueConfig):
             as DreamerV3 has it: from the past as well, for which steps come one after another.
         latent_entropy: Price of a nat of the latents' entropy; published: 0, for which what is
             remembered is mostly noise, for thousands of updates. At 0.1, latents say too little.
+        free_nats: How much may come unforeseen, in nats a step: the posterior has no gradient of
+            the KL below it, and goes down to it where observations are of little weight. What is
+            drawn at random and must be remembered wants more, such as a card of four, 1.4 nats.
         sees: What policy and values are given: ``"output"``, latents and what the sequence model
             gives; ``"hidden"``, latents and its state; ``"full"``, all of them.
         batch_size, sequence_length: Chunks of a gradient step, and rows of each.
@@ -78,6 +81,7 @@ class R2IConfig(ValueConfig):
     memory_options: dict[str, bool | int | float | str] = field(default_factory=dict)
     posterior: Literal["observation", "recurrent"] = "observation"
     latent_entropy: float = 3e-3
+    free_nats: float = 1.0
     sees: Literal["output", "hidden", "full"] = "full"
     batch_size: int = 16
     sequence_length: int = 64
@@ -108,7 +112,7 @@ class R2IConfig(ValueConfig):
         super().__post_init__()
         require_positive(self, "train_ratio", "sequence_length", "start_steps", "horizon",
                          "behaviour_rate", "max_gradient_norm")
-        require_not_negative(self, "imagined", "entropy_weight", "latent_entropy")
+        require_not_negative(self, "imagined", "entropy_weight", "latent_entropy", "free_nats")
         self._require_share("gae_lambda")
         require(self.replay_size >= 2 * self.sequence_length,
                 "replay_size must be at least twice sequence_length")

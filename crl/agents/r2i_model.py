@@ -89,6 +89,7 @@ class WorldModel(nn.Module):
         heads: The number of tasks: rewards and ends are a task's own.
         recurrent_posterior: DreamerV3's, for which steps come one after another.
         latent_entropy: Price of a nat of the latents' entropy.
+        free_nats: Of the posterior's KL, which have no gradient.
         generator: Source of the initial weights.
 
     Attributes:
@@ -99,12 +100,13 @@ class WorldModel(nn.Module):
 
     def __init__(self, obs_size: int, action_size: int, core: Memory, *, groups: int, classes: int,
                  deter: int, units: Sequence[int], heads: int, recurrent_posterior: bool,
-                 latent_entropy: float, generator: torch.Generator) -> None:
+                 latent_entropy: float, free_nats: float, generator: torch.Generator) -> None:
         super().__init__()
         self.obs_size, self.action_size = obs_size, action_size
         self.latents, self._classes = groups * classes, classes
         self.state_size = self.latents + core.state_size
         self.recurrent_posterior, self._latent_entropy = recurrent_posterior, latent_entropy
+        self._free_nats = free_nats
         self.encoder = Trunk(obs_size, units, generator)
         self.posterior = Layers(units[-1] + (deter if recurrent_posterior else 0), self.latents,
                                 units[-1:], generator)
@@ -234,7 +236,7 @@ class WorldModel(nn.Module):
 
         ``observation``: the squared error in symlog, summed over the observation; ``reward`` and
         ``end``: cross-entropies, rewards where there was a step; ``prior`` and ``posterior``: the
-        two halves of the KL between them, with weights 0.5 and 0.1, the latter above a nat;
+        two halves of the KL between them, with weights 0.5 and 0.1, the latter above the free nats;
         ``entropy``: of the latents, at its price.
         """
         belief, posterior, prior = self.observe(batch, generator)
@@ -244,7 +246,7 @@ class WorldModel(nn.Module):
         stepped = batch.first.logical_not().flatten()
         end = F.binary_cross_entropy_with_logits(
             self.goes_on(told, head).squeeze(-1), batch.ended.logical_not().float().flatten())
-        to_prior, to_posterior = latents.balanced_kl(posterior, prior)
+        to_prior, to_posterior = latents.balanced_kl(posterior, prior, self._free_nats)
         return {
             "observation": error.square().sum(-1).mean(),
             "reward": (reward * stepped).sum() / stepped.sum().clamp(min=1),

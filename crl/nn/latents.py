@@ -46,7 +46,7 @@ def kl(p: Tensor, q: Tensor) -> Tensor:
     return (p.exp() * (p - q)).sum((-2, -1))
 
 
-def balanced_kl(posterior: Tensor, prior: Tensor, free: float = 1.0) -> tuple[Tensor, Tensor]:
+def balanced_kl(posterior: Tensor, prior: Tensor, free: float) -> tuple[Tensor, Tensor]:
     """KL(sg(posterior)‖prior) and KL(posterior‖sg(prior)) [...].
 
     The first teaches the prior what comes, the second the posterior to be told, which has no

@@ -113,8 +113,9 @@ def test_imagining_is_stepping_without_seeing():
                                    getattr(belief, name)[:, 5][within], atol=1e-5, rtol=1e-4)
 
 
-def test_losses_are_their_equations():
-    agent, _ = played()
+@pytest.mark.parametrize("free", [0.5, 1.0])
+def test_losses_are_their_equations(free):
+    agent, _ = played(free_nats=free)
     batch, model = everything(agent), agent.model
     seed = agent._generator.get_state()
     losses, _ = model.losses(batch, agent._generator)
@@ -130,13 +131,23 @@ def test_losses_are_their_equations():
     p, q = (0.99 * chances.exp() + 0.01 / chances.shape[-1] for chances in (posterior, prior))
     kl = (p * (p / q).log()).sum((-1, -2))
     assert losses["prior"].item() == pytest.approx(0.5 * kl.mean().item(), rel=1e-4)
-    assert losses["posterior"].item() == pytest.approx(0.1 * kl.clamp(min=1).mean().item(),
+    assert losses["posterior"].item() == pytest.approx(0.1 * kl.clamp(min=free).mean().item(),
                                                        rel=1e-4)
     entropy = torch.distributions.Categorical(logits=posterior).entropy().sum(-1).mean()
     assert losses["entropy"].item() == pytest.approx(0.003 * entropy.item(), rel=1e-4)
     rewards = TWO_HOT.loss(model.reward(told.flatten(0, 1), 0), batch.reward.flatten())
     of_steps = rewards[~batch.first.flatten()]
     assert losses["reward"].item() == pytest.approx(of_steps.mean().item(), rel=1e-4)
+
+
+def test_rewards_are_scaled_once_before_the_model_sees_them():
+    plain, scaled = (played(reward_scale=scale, start_steps=1000)[0] for scale in (1.0, 3.0))
+    batch = everything(scaled)
+    assert batch.reward.abs().sum() > 0
+    torch.testing.assert_close(batch.reward, 3 * everything(plain).reward)
+    mine, theirs = (agent.losses(batch) for agent in (scaled, plain))
+    assert {n: float(x.detach()) for n, x in mine.items()} == {
+        n: float(x.detach()) for n, x in theirs.items()}
 
 
 def test_each_loss_reaches_its_own_parts_only():
@@ -299,7 +310,7 @@ def test_methods_work_on_it_or_say_what_they_lack(name):
     ({"train_ratio": 0.0}, "train_ratio must be above 0"), ({"keep": "all"}, "keep"),
     ({"replay_size": 20}, "at least twice sequence_length"),
     ({"normalize_observations": True}, "observations of any size"),
-    ({"reset": ("memory",)}, "reset can name"),
+    ({"reset": ("memory",)}, "reset can name"), ({"free_nats": -1.0}, "free_nats"),
 ])
 def test_settings_that_cannot_be(settings, hint):
     with pytest.raises(crl.UserError, match=hint):

@@ -33,17 +33,18 @@ def test_divergence_is_torchs_summed_over_groups():
     torch.testing.assert_close(latents.kl(p, q), expected)
 
 
-def test_each_half_has_its_own_gradient_and_below_a_nat_only_the_prior_has_one():
-    for spread, free in ((0.1, True), (3.0, False)):
+@pytest.mark.parametrize("nats", [1.0, 2.0])
+def test_each_half_has_its_own_gradient_and_below_what_is_free_only_the_prior_has_one(nats):
+    for spread, free in ((0.1, True), (6.0, False)):
         x, y = (spread * some(4, 12, seed=s) for s in (1, 2))
         x.requires_grad_()
         y.requires_grad_()
         p, q = latents.log_probs(x, 4), latents.log_probs(y, 4)
-        to_prior, to_posterior = latents.balanced_kl(p, q)
+        to_prior, to_posterior = latents.balanced_kl(p, q, nats)
         expected = latents.kl(latents.mixed(p), latents.mixed(q))
-        assert bool((expected < 1).all()) == free
+        assert bool((expected < nats).all()) == bool((expected < nats).any()) == free
         torch.testing.assert_close(to_prior, expected)
-        torch.testing.assert_close(to_posterior, expected.clamp(min=1))
+        torch.testing.assert_close(to_posterior, expected.clamp(min=nats))
         for loss, taught, other, moved in ((to_prior, y, x, True), (to_posterior, x, y, not free)):
             gradients = torch.autograd.grad(loss.sum(), (taught, other), allow_unused=True)
             assert bool(gradients[0].abs().sum() > 0) == moved
