@@ -15,6 +15,8 @@ class Surprise:
 
     Compared are geometric means over an episode's steps, so that a few steps with large errors,
     such as blows, do not decide: that of the newest episode with the highest of the three before.
+    A model that has just begun to learn errs by anything, so a task's first three episodes are
+    never another's.
 
     Args:
         factor: How many times as large the error must be.
@@ -35,7 +37,7 @@ class Surprise:
         if self._steps == 0:
             return False
         mean = self._sum / self._steps
-        changed = len(self._before) > 0 and mean > max(self._before) + self._jump
+        changed = len(self._before) == _EPISODES and mean > max(self._before) + self._jump
         if changed:
             self._before.clear()
         else:

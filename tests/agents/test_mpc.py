@@ -170,6 +170,11 @@ def test_surprise_is_of_episodes_far_above_the_last_three():
         surprise.see(1.0)
     surprise.see(1e9)  # a blow
     assert not surprise.ends()
+    young, ends = Surprise(10.0), []
+    for level in (1.0, 50.0, 3000.0, 1e6):
+        young.see(level)
+        ends.append(young.ends())
+    assert ends == [False, False, False, True]  # three episodes are the least of a task
 
 
 def test_what_is_saved_goes_on_as_if_never_stopped():
