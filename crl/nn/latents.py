@@ -59,4 +59,5 @@ def balanced_kl(posterior: Tensor, prior: Tensor, free: float) -> tuple[Tensor, 
 
 def _log_softmax(logits: Tensor) -> Tensor:
     """torch's own takes four times as long where there are eight classes."""
-    return logits - logits.logsumexp(-1, keepdim=True)
+    shifted = logits - logits.detach().amax(-1, keepdim=True)
+    return shifted - shifted.exp().sum(-1, keepdim=True).log()
