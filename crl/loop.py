@@ -270,8 +270,7 @@ class Loop:
     def _evaluate(self) -> None:
         """Evaluates the agent as it stands and writes a row per episode."""
         p = self.progress
-        which = {"all": range(len(self.stream)), "seen": range(p.task + 1),
-                 "current": range(p.task, p.task + 1)}[self.config.eval_tasks]
+        which = self._evaluated_tasks()
         self._show("evaluating")
         self._collector.wait()  # so that no evaluation counts as hung for the sake of a round
         p.eval_success = p.eval_success or [float("nan")] * len(self.stream)
@@ -289,6 +288,15 @@ class Loop:
         self._evaluations += 1
         mean = float(np.mean([p.eval_success[i] for i in which]))
         self._recorder.scalars({"eval/mean": mean}, p.env_step)
+
+    def _evaluated_tasks(self) -> range:
+        p = self.progress
+        everything = range(len(self.stream))
+        begins = p.env_step == 0
+        ends = p.task == everything[-1] and p.task_step >= self.stream[p.task].steps
+        return {"all": everything, "seen": range(p.task + 1),
+                "current": everything if begins or ends else everything[p.task:p.task + 1],
+                }[self.config.eval_tasks]
 
     def _evaluation_episodes(self, positions: Sequence[int]) -> Generator[Episode, None, None]:
         """Those of the tasks at these positions, in order."""

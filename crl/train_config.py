@@ -18,7 +18,8 @@ class TrainConfig:
             falls at the next end of an episode; one more before the first step of the stream and
             one at the end of each task, after the methods have consolidated it.
         eval_episodes: Episodes per evaluation and task.
-        eval_tasks: Evaluate on all tasks of the stream, those begun so far, or the current one.
+        eval_tasks: Evaluate on all tasks of the stream, those begun so far, or the current one, and
+            then on all as well before the first step and after the last.
         eval_deterministic: Evaluate the mode of the policy rather than samples.
         checkpoint_every: Environment steps between checkpoints, at the next end of an episode; or
             ``"evaluation"``: one after every evaluation but the first.

@@ -11,6 +11,7 @@ import torch
 from toy import HORIZON, Corner, corners
 
 import crl
+from crl import metrics
 from crl.methods.base import Method
 from crl.stream import Task, TaskStream
 
@@ -46,12 +47,19 @@ def test_evaluations_come_first_on_schedule_and_at_each_tasks_end(tmp_path):
 
 
 @pytest.mark.parametrize(("which", "expected"), [
-    ("all", {0: [0, 1], 1: [0, 1]}), ("seen", {0: [0], 1: [0, 1]}), ("current", {0: [0], 1: [1]}),
+    ("all", [[0, 1]] * 5), ("seen", [[0], [0], [0], [0, 1], [0, 1]]),
+    ("current", [[0, 1], [0], [0], [1], [0, 1]]),  # what all metrics need, and no more
 ])
 def test_which_tasks_are_evaluated(tmp_path, which, expected):
-    rows = train(tmp_path, eval_tasks=which).evals()
-    for task, evaluated in expected.items():
-        assert sorted(set(rows["eval_task"][rows["train_task"] == task].tolist())) == evaluated
+    run = train(tmp_path, eval_tasks=which)
+    rows = run.evals()
+    assert [sorted(set(rows["eval_task"][rows["env_step"] == step].tolist()))
+            for step in (0, 50, 100, 150, 200)] == expected
+    scores = run.scores("return")
+    if which == "current":
+        r = metrics.r_matrix(scores)
+        assert np.isfinite([*metrics.initial_scores(scores), *r.diagonal(), *r[-1],
+                            metrics.forgetting(scores, last=1)]).all()
 
 
 def test_a_row_can_be_replayed_from_its_seed(tmp_path):
