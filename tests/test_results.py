@@ -209,6 +209,10 @@ def test_the_tables_of_world_models_are_those_of_their_runs(monkeypatch):
     pendulum = {row["memory"]: row for row in tables["pendulum"]}
     assert pendulum["r2i"]["seeds"] == 3
     assert pendulum["r2i"]["return"] > -400
+    cards = {row["memory"]: row for row in tables["repeat-previous"]}
+    assert all(row["seeds"] == 3 for row in cards.values())
+    assert cards["r2i"]["return"] >= 0.5
+    assert cards["no memory"]["return"] <= -0.35
     last = {row["model"]: row for row in tables["recall-curve"]}["r2i"]
     assert last["seeds"] == 3
     assert last["worst"] > 0.95
