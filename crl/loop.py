@@ -290,13 +290,14 @@ class Loop:
         self._recorder.scalars({"eval/mean": mean}, p.env_step)
 
     def _evaluated_tasks(self) -> range:
-        p = self.progress
-        everything = range(len(self.stream))
+        p, which = self.progress, self.config.eval_tasks
+        if which == "seen":
+            return range(p.task + 1)
         begins = p.env_step == 0
-        ends = p.task == everything[-1] and p.task_step >= self.stream[p.task].steps
-        return {"all": everything, "seen": range(p.task + 1),
-                "current": everything if begins or ends else everything[p.task:p.task + 1],
-                }[self.config.eval_tasks]
+        ends = p.task == len(self.stream) - 1 and p.task_step >= self.stream[p.task].steps
+        if which == "all" or begins or ends:
+            return range(len(self.stream))
+        return range(p.task, p.task + 1)
 
     def _evaluation_episodes(self, positions: Sequence[int]) -> Generator[Episode, None, None]:
         """Those of the tasks at these positions, in order."""

@@ -19,7 +19,7 @@ CORES: Rows = {
     "no memory": ("mlp", {}),  # nothing of what was before the last step reaches it
 }
 # Defaults among them, so that the tables stay what they are when they change.
-_SETTINGS: dict[str, object] = {
+SETTINGS: dict[str, object] = {
     "agent.size": "nano", "agent.sees": "full", "agent.latent_entropy": 3e-3, "agent.free_nats": 1,
     "agent.reward_scale": 1, "agent.batch_size": 16, "agent.sequence_length": 64,
     "agent.train_ratio": 200, "agent.start_steps": 1_000, "agent.imagined": 128,
@@ -29,17 +29,17 @@ _SETTINGS: dict[str, object] = {
 _LONG: dict[str, object] = {"agent.sequence_length": 130, "agent.batch_size": 8}
 
 GRIDS = {
-    "memory-length-15": Grid("memory-length-15", 12_000, "r2i", CORES, _SETTINGS, good=0.8),
-    "memory-length-63": Grid("memory-length-63", 20_000, "r2i", CORES, {**_SETTINGS, **_LONG},
+    "memory-length-15": Grid("memory-length-15", 12_000, "r2i", CORES, SETTINGS, good=0.8),
+    "memory-length-63": Grid("memory-length-63", 20_000, "r2i", CORES, {**SETTINGS, **_LONG},
                              good=0.8),
     # A card of four is 1.4 nats that nobody foresees. Fewer steps that are learned from more often
     # are learned by heart. Rewards are of 1/48, and an action changes nothing of what comes.
     "repeat-previous": Grid("repeat-previous-easy", 60_000, "r2i", CORES, {
-        **_SETTINGS, "agent.free_nats": 2, "agent.reward_scale": 48, "agent.train_ratio": 64,
+        **SETTINGS, "agent.free_nats": 2, "agent.reward_scale": 48, "agent.train_ratio": 64,
         "agent.learning_rate": 1e-3, "agent.behaviour_rate": 1e-3, "agent.gamma": 0,
         "agent.horizon": 1, "agent.imagined": 512}, good=0.5),
     "pendulum": Grid("Pendulum-v1", 10_000, "r2i", CORES, {
-        **_SETTINGS, "agent.train_ratio": 512, "agent.gamma": 0.95, "agent.behaviour_rate": 1e-3},
+        **SETTINGS, "agent.train_ratio": 512, "agent.gamma": 0.95, "agent.behaviour_rate": 1e-3},
         good=-400),
 }
 

@@ -12,6 +12,7 @@ import argparse
 from dataclasses import dataclass
 
 from grid import run_grid, set_arguments
+from r2i import SETTINGS
 
 SEEDS = range(3)
 ROWS: dict[str, list[str]] = {  # arguments of `crl train`
@@ -36,13 +37,6 @@ class Grid:
     settings: dict[str, object]
 
 
-# Defaults among them, so that the tables stay what they are when they change.
-_SETTINGS: dict[str, object] = {
-    "agent.size": "nano", "agent.memory": "s5", "agent.sees": "full",
-    "agent.latent_entropy": 3e-3, "agent.batch_size": 16, "agent.sequence_length": 64,
-    "agent.imagined": 128, "agent.horizon": 15, "agent.learning_rate": 3e-4,
-    "agent.entropy_weight": 3e-4, "train.eval_episodes": 20}
-
 GRIDS = {
     "cars": Grid("hcrl-lqr", 2_000, {
         "agent.train_ratio": 256, "agent.gamma": 0.9, "agent.behaviour_rate": 1e-3,
@@ -55,7 +49,8 @@ GRIDS = {
 def jobs(grid: Grid) -> dict[str, list[str]]:
     """Of each run, the arguments of `crl train`; seed by seed, so that there is soon a table."""
     values = {"stream.steps_per_task": grid.steps, "train.eval_every": grid.steps,
-              "agent.replay_size": grid.steps, **_SETTINGS, **grid.settings}
+              "agent.replay_size": grid.steps, "agent.memory": "s5",
+              "train.eval_episodes": 20, **SETTINGS, **grid.settings}
     arguments = ["--stream", grid.stream, "--agent", "r2i", *set_arguments(values)]
     return {f"{row}-{seed}": [*arguments, *own, "--seed", str(seed)]
             for seed in SEEDS for row, own in ROWS.items()}

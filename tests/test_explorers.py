@@ -353,7 +353,7 @@ def test_numbers_that_are_not_finite_stop_a_round(tmp_path):
 
     stream = TaskStream([Task("breaks", lambda render_mode=None: Breaks(), 100, 0)])
     seed = seeding.integer(0, "train", 0)
-    where = f"not finite at step 2 of the episode with seed {seed}"
+    where = f"not finite at step 2 of the episode with seed {seed}$"
     with pytest.raises(crl.UserError, match=where):
         crl.train(make("sac", stream), stream, out=tmp_path / "run", round_episodes=2,
                   eval_episodes=1)

@@ -76,11 +76,11 @@ def folder(driver: Driver) -> Iterator[str]:
 # ---- killed ----
 
 SAC, STORE = "crl.agents.sac:SAC", "crl.checkpoint:CheckpointStore"
-TRAINER, ROWS = "crl.loop:Loop", "crl.rows:Rows"
+LOOP, ROWS = "crl.loop:Loop", "crl.rows:Rows"
 
 # While a run is created; in order. The second write of a process that creates is tree.json.
 CREATING = [
-    (f"{TRAINER}.create", "before", 1), (f"{ROWS}.__init__", "after", 2),
+    (f"{LOOP}.create", "before", 1), (f"{ROWS}.__init__", "after", 2),
     ("crl.checkpoint:write_synced", "half", 1), ("crl.checkpoint:write_synced", "half", 3),
     ("os:rename", "before", 1), ("os:rename", "after", 1),
     ("crl.checkpoint:replace_file", "before", 2), ("pathlib:Path.rename", "before", 1),
@@ -88,15 +88,15 @@ CREATING = [
 ]
 # While it trains. A resumed process first replaces run.json: write 1 and replacement 1 are that.
 TRAINING = [
-    (f"{TRAINER}.open", "before", 1), (f"{ROWS}.cut", "after", 1),
+    (f"{LOOP}.open", "before", 1), (f"{ROWS}.cut", "after", 1),
     ("crl.checkpoint:write_synced", "half", 1), ("os:replace", "before", 1),
     ("crl.loop:run_episode", "before", 2), ("crl.loop:run_episode", "after", 3),
-    (f"{TRAINER}._evaluate", "after", 1),
+    (f"{LOOP}._evaluate", "after", 1),
     (f"{SAC}.act", "before", 17), (f"{SAC}.observe", "after", 33),
     (f"{ROWS}.write", "before", 1), (f"{ROWS}.write", "half", 2), (f"{ROWS}.write", "after", 1),
     (f"{SAC}._gradient_step", "before", 7), (f"{SAC}.backward", "after", 11),
     ("crl.nn.adam:Adam.step", "before", 14), ("crl.nn.adam:Adam.step", "after", 13),
-    (f"{TRAINER}._save", "before", 1), (f"{ROWS}.sync", "after", 2),
+    (f"{LOOP}._save", "before", 1), (f"{ROWS}.sync", "after", 2),
     (f"{STORE}.save", "before", 1), ("crl.checkpoint:save_tree", "before", 1),
     ("crl.checkpoint:write_synced", "before", 2), ("crl.checkpoint:write_synced", "half", 2),
     ("crl.checkpoint:write_synced", "after", 2), ("crl.checkpoint:write_synced", "half", 3),
@@ -237,7 +237,7 @@ def test_asked_to_stop_while_a_run_is_created(driver: Driver) -> None:
 
 def test_tensorboard_shows_each_scalar_once(driver: Driver, folder: str) -> None:
     driver(*train_arguments("ewc", "whole"))
-    for target in (f"{SAC}.act", f"{TRAINER}._evaluate", f"{SAC}.end_task", f"{SAC}.act"):
+    for target in (f"{SAC}.act", f"{LOOP}._evaluate", f"{SAC}.end_task", f"{SAC}.act"):
         assert finish(driver, "ewc", folder, kill=at(target, "after", 2 + 40 * ("act" in target))
                       ).killed
     assert finish(driver, "ewc", folder).status == 0
@@ -499,7 +499,7 @@ def assert_one_line(result: Result, *words: str) -> None:
 @pytest.mark.parametrize(
     ("target", "call"),
     [(f"{ROWS}.write", 4), (f"{ROWS}.write", 20), (f"{STORE}.save", 2), (f"{STORE}.save", 5),
-     ("os:replace", 4), (f"{TRAINER}._evaluate", 3), ("crl.board:Board.flush", 2),
+     ("os:replace", 4), (f"{LOOP}._evaluate", 3), ("crl.board:Board.flush", 2),
      ("crl.recorder:Recorder.set_status", 1)],
 )
 def test_the_disk_fills_up(

@@ -12,7 +12,7 @@ import contextlib
 import importlib
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,7 +26,7 @@ from crl.chunks import Chunks
 NAME = "dreamerv3-torch"
 
 
-def dreamer_update(size: Size, chunks: Chunks) -> Callable[[], object] | None:
+def dreamer_update(size: Size, chunks: Chunks) -> Callable[[], None] | None:
     """An update of its world model with widths of ours; None where it is not on the path.
 
     Args:
@@ -49,16 +49,22 @@ def dreamer_update(size: Size, chunks: Chunks) -> Callable[[], object] | None:
     perceptron = models.networks.MLP.__init__  # on "cuda" unless told, and the encoder's is not
     perceptron.__defaults__ = tuple("cpu" if value == "cuda" else value
                                     for value in perceptron.__defaults__)
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
+    with _quiet():
         model = models.WorldModel(spaces, None, 0, _config(size, chunks.action.shape[-1]))
 
     def run() -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # of CUDA's, at every update
+        with _quiet():
             model._train(dict(data))
 
     return run
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """It says how many weights it has, and at every update that CUDA's names have changed."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
 
 
 def _config(size: Size, actions: int) -> SimpleNamespace:

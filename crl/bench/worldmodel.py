@@ -38,15 +38,13 @@ def bench_worldmodel() -> Iterator[Row]:
             {}, {"memory": "gru", "posterior": "recurrent"}))
         for batch, length in _SHAPES:
             chunks = _chunks(ours, batch, length)
-            sides = {"ours": _update(ours, chunks), _GRU: _update(theirs, _chunks(
-                theirs, batch, length)), dreamer.NAME: dreamer.dreamer_update(
-                    SIZES[ours.config.size], chunks)}
-            there = {name: side for name, side in sides.items() if side is not None}
-            times = dict(zip(there, take_turns(*there.values(), turns=_TURNS, calls=1),
-                             strict=True))
-            for peer in list(there)[1:]:
-                yield row("worldmodel", f"update, {batch}x{length}", "s/update", times["ours"],
-                          (peer, times[peer]))
+            peers = {_GRU: _update(theirs, _chunks(theirs, batch, length))}
+            others = dreamer.dreamer_update(SIZES[ours.config.size], chunks)
+            if others is not None:
+                peers[dreamer.NAME] = others
+            mine, *times = take_turns(_update(ours, chunks), *peers.values(), turns=_TURNS, calls=1)
+            for peer in zip(peers, times, strict=True):
+                yield row("worldmodel", f"update, {batch}x{length}", "s/update", mine, peer)
         mine, other = take_turns(_step(ours, stream[0]), _step(theirs, stream[0]), turns=_TURNS,
                                  calls=50)
         yield row("worldmodel", "acting", "s/step", mine, (_GRU, other))
